@@ -1,0 +1,1 @@
+//! A Kubernetes operator and auth sidecar for ZenML.

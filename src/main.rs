@@ -1,0 +1,2 @@
+//! The operator and the sidecar: parse, delegate.
+fn main() {}
