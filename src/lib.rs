@@ -1,1 +1,2 @@
 //! A Kubernetes operator and auth sidecar for ZenML.
+pub mod api;

@@ -1,2 +1,4 @@
 //! The operator and the sidecar: parse, delegate.
-fn main() {}
+fn main() {
+    for c in zenop::api::all_crds() { println!("---\n{}", zenop::api::crd_yaml(&c).unwrap()); }
+}

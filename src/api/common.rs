@@ -1,0 +1,124 @@
+//! What every kind shares: names, references, conditions.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// The API group of every kind.
+pub const GROUP: &str = "zenop.dev";
+/// The one version served so far.
+pub const VERSION: &str = "v1alpha1";
+/// The field manager of every write of the operator.
+pub const FIELD_MANAGER: &str = "zenop";
+
+/// Label and annotation keys that we set.
+pub mod label {
+    /// Who made the object; the operator's watches select on it.
+    pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+    /// The value of [`MANAGED_BY`].
+    pub const MANAGED_BY_ZENOP: &str = "zenop";
+    /// What the object is a part of.
+    pub const NAME: &str = "app.kubernetes.io/name";
+    /// The object that this one was made for.
+    pub const INSTANCE: &str = "app.kubernetes.io/instance";
+    /// The role of the object.
+    pub const COMPONENT: &str = "app.kubernetes.io/component";
+    /// The product.
+    pub const PART_OF: &str = "app.kubernetes.io/part-of";
+    /// UID of the custom resource that the object was made for.
+    pub const OWNER_UID: &str = "zenop.dev/owner-uid";
+    /// Hash of what we last asked for, so that a field we no longer set is noticed.
+    pub const APPLIED: &str = "zenop.dev/applied";
+    /// Generation of the API key that a delivered Secret holds.
+    pub const KEY_GENERATION: &str = "zenop.dev/key-generation";
+}
+
+/// Condition types.
+pub mod condition {
+    /// The object does what its spec says, for this generation.
+    pub const READY: &str = "Ready";
+    /// Work is under way, or waits for something that can resolve itself. Present only then.
+    pub const RECONCILING: &str = "Reconciling";
+    /// A person must act. Present only then.
+    pub const STALLED: &str = "Stalled";
+    /// The identity or key may be used.
+    pub const ACTIVE: &str = "Active";
+    /// The delivered Secret holds the current key.
+    pub const SECRET_PUBLISHED: &str = "SecretPublished";
+    /// An object of the wanted name belongs to somebody else.
+    pub const CONFLICT: &str = "Conflict";
+    /// An older account of this server has the same name.
+    pub const NAME_CONFLICT: &str = "NameConflict";
+    /// The server answers requests.
+    pub const AVAILABLE: &str = "Available";
+}
+
+/// Condition reasons. Stable: people alert on them.
+pub mod reason {
+    /// All is as the spec says.
+    pub const READY: &str = "Ready";
+    /// A new generation of the object is being worked on.
+    pub const PROGRESSING: &str = "Progressing";
+    /// `serverRef` names no ZenServer of this namespace.
+    pub const SERVER_NOT_FOUND: &str = "ServerNotFound";
+    /// The ZenServer has no auth Secret yet.
+    pub const SERVER_NOT_READY: &str = "ServerNotReady";
+    /// `serviceAccountRef` names no ZenServiceAccount of this namespace.
+    pub const ACCOUNT_NOT_FOUND: &str = "ServiceAccountNotFound";
+    /// The account's name is held by an older account.
+    pub const NAME_CONFLICT: &str = "NameConflict";
+    /// An object of the wanted name belongs to somebody else.
+    pub const CONFLICT: &str = "Conflict";
+    /// The server's auth Secret was there and is gone.
+    pub const AUTH_SECRET_LOST: &str = "AuthSecretLost";
+    /// The server's auth Secret cannot be read as one.
+    pub const AUTH_SECRET_INVALID: &str = "AuthSecretInvalid";
+    /// The delivered Secret is gone or altered and `onSecretLoss` is `Fail`.
+    pub const SECRET_LOST: &str = "SecretLost";
+    /// Status says that no key was ever made, yet the delivered Secret exists.
+    pub const STATUS_LOST: &str = "StatusLost";
+    /// `spec.active` is false.
+    pub const DEACTIVATED: &str = "Deactivated";
+    /// `spec.active` of the account is false.
+    pub const ACCOUNT_DEACTIVATED: &str = "ServiceAccountDeactivated";
+    /// `expiresAt` is over.
+    pub const EXPIRED: &str = "Expired";
+    /// Usable now.
+    pub const ACTIVE: &str = "Active";
+    /// The delivered Secret is in place.
+    pub const PUBLISHED: &str = "Published";
+    /// The server's pods are not ready.
+    pub const PODS_NOT_READY: &str = "PodsNotReady";
+    /// The API server refused or did not answer; it will be tried again.
+    pub const API_ERROR: &str = "KubernetesError";
+}
+
+/// A reference to an object of another kind in the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LocalRef {
+    /// Name of the object. Example: `prod`.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// A list of conditions that server-side apply merges by type.
+pub(super) fn conditions(generator: &mut SchemaGenerator) -> Schema {
+    let item = generator.subschema_for::<Condition>();
+    json_schema!({
+        "type": "array",
+        "items": item,
+        "maxItems": 16,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+    })
+}
+
+/// What a status reports before the operator saw the object: nothing of this generation.
+pub(super) fn unobserved() -> i64 {
+    -1
+}
+
+/// `true`, for serde.
+pub(super) fn yes() -> bool {
+    true
+}

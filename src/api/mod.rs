@@ -1,0 +1,20 @@
+//! The kinds of group `zenop.dev`, version `v1alpha1`: types, schema, rules. No client, no crypto, no async.
+
+mod api_key;
+mod common;
+mod crds;
+mod duration;
+mod server;
+mod service_account;
+
+pub use api_key::{
+    Delivery, DeliveryStatus, KeyGeneration, KeyState, OnSecretLoss, ZenAPIKey, ZenAPIKeySpec,
+    ZenAPIKeyStatus,
+};
+pub use common::{FIELD_MANAGER, GROUP, LocalRef, VERSION, condition, label, reason};
+pub use crds::{all_crds, crd_file_name, crd_yaml};
+pub use duration::ApiDuration;
+pub use server::{Auth, SecureHeaders, ZenServer, ZenServerSpec, ZenServerStatus};
+pub use service_account::{
+    KeyCount, ZenServiceAccount, ZenServiceAccountSpec, ZenServiceAccountStatus,
+};

@@ -1,0 +1,223 @@
+//! ZenServer: one server deployment.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    common::{conditions, unobserved},
+    duration::ApiDuration,
+};
+
+/// One server that ZenML clients connect to.
+///
+/// It promises: a Deployment of sidecars behind a Service, with rights on nothing but this
+/// namespace's identities and the server's own auth Secret. That Secret, which holds the pepper
+/// of the key verifiers and the token signing key, is made once and never replaced.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "zenop.dev",
+    version = "v1alpha1",
+    kind = "ZenServer",
+    plural = "zenservers",
+    shortname = "zsrv",
+    category = "zen",
+    namespaced,
+    status = "ZenServerStatus",
+    derive = "PartialEq",
+    doc = "ZenServer is one server that ZenML clients connect to: a Deployment behind a Service, and the Secret with its signing keys.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.readyReplicas", description = "Pods that serve"),
+    printcolumn(name = "URL", type_ = "string", json_path = ".status.url"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.conditions[?(@.type==\"Ready\")].message")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ZenServerSpec {
+    /// How many pods. Default: one, and left to a HorizontalPodAutoscaler where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 50))]
+    pub replicas: Option<i32>,
+
+    /// Where clients reach the server, written to the delivered Secrets; no slash at the end.
+    /// Default: the address of its Service in the cluster.
+    /// Example: `https://zenml.example.org`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024), regex(pattern = r"^https?://[^/?#\s]+(/[^?#\s]*[^/?#\s])?$"))]
+    pub url: Option<String>,
+
+    /// Tokens, and how old the sidecar's view may be.
+    #[serde(default)]
+    pub auth: Auth,
+
+    /// Security headers of every answer.
+    #[serde(default)]
+    pub secure_headers: SecureHeaders,
+}
+
+/// Tokens, and how old the sidecar's view may be.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("duration(self.tokenTTL) >= duration('1m') && duration(self.tokenTTL) <= duration('168h')", "tokenTTL must be between 1m and 168h"),
+    validation = ("duration(self.maxStaleness) >= duration('3s') && duration(self.maxStaleness) <= duration('10m')", "maxStaleness must be between 3s and 10m")
+)]
+pub struct Auth {
+    /// How long a token from an API key lives. Example: `1h`.
+    #[serde(rename = "tokenTTL", default = "token_ttl")]
+    pub token_ttl: ApiDuration,
+
+    /// How old the sidecar's view of accounts and keys may be before it refuses every request
+    /// and turns unready. Example: `30s`.
+    #[serde(default = "max_staleness")]
+    pub max_staleness: ApiDuration,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            token_ttl: token_ttl(),
+            max_staleness: max_staleness(),
+        }
+    }
+}
+
+fn token_ttl() -> ApiDuration {
+    ApiDuration::from_secs(3600)
+}
+
+fn max_staleness() -> ApiDuration {
+    ApiDuration::from_secs(30)
+}
+
+/// Security headers by name, each the default, `off`, or a text of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecureHeaders {
+    /// `server`. Default: the server's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "header")]
+    pub server: Option<String>,
+    /// `strict-transport-security`. Default: `max-age=63072000; includeSubdomains`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "header")]
+    pub hsts: Option<String>,
+    /// `x-frame-options`. Default: `SAMEORIGIN`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "header")]
+    pub xfo: Option<String>,
+    /// `x-content-type-options`. Default: `nosniff`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "header")]
+    pub content: Option<String>,
+    /// `content-security-policy`. Default: `default-src 'none'; frame-ancestors 'none'`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "header")]
+    pub csp: Option<String>,
+    /// `referrer-policy`. Default: `no-referrer-when-downgrade`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "header")]
+    pub referrer: Option<String>,
+    /// `cache-control`. Default: `no-store, no-cache, must-revalidate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "header")]
+    pub cache: Option<String>,
+    /// `permissions-policy`. Default: every sensor and device off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "header")]
+    pub permissions: Option<String>,
+}
+
+fn header(_: &mut SchemaGenerator) -> Schema {
+    // Visible ASCII and blanks: what may stand in a header value, so that none splits an answer.
+    json_schema!({"type": "string", "minLength": 1, "maxLength": 2048, "pattern": "^[ -~]+$"})
+}
+
+/// What the operator saw and did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ZenServerStatus {
+    /// The generation of the spec that this status speaks of; -1 before the first.
+    #[serde(default = "unobserved")]
+    pub observed_generation: i64,
+
+    /// Ready, Reconciling, Stalled, Available, Conflict.
+    #[serde(default)]
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Vec<Condition>,
+
+    /// Where clients reach the server.
+    #[serde(rename = "url", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub url: Option<String>,
+
+    /// Where clients in the cluster reach it.
+    #[serde(rename = "internalURL", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub internal_url: Option<String>,
+
+    /// The release of zenop that its pods run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub version: Option<String>,
+
+    /// Pods that exist.
+    #[serde(default)]
+    pub replicas: i32,
+
+    /// Pods that serve.
+    #[serde(default)]
+    pub ready_replicas: i32,
+
+    /// Label selector of the pods, for the scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub selector: Option<String>,
+
+    /// The Secret with pepper and signing keys, once made. While it is recorded here and gone,
+    /// the server is Stalled: a new one would end every key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub auth_secret: Option<String>,
+}
+
+impl Default for ZenServerStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: unobserved(),
+            conditions: Vec::new(),
+            url: None,
+            internal_url: None,
+            version: None,
+            replicas: 0,
+            ready_replicas: 0,
+            selector: None,
+            auth_secret: None,
+        }
+    }
+}
+
+impl ZenServer {
+    /// Name of the Secret with pepper and signing keys.
+    pub fn auth_secret_name(&self) -> String {
+        format!("{}-auth", self.metadata.name.as_deref().unwrap_or_default())
+    }
+
+    /// Labels that select the server's pods.
+    pub fn pod_labels(&self) -> BTreeMap<String, String> {
+        use super::common::label;
+        let name = self.metadata.name.clone().unwrap_or_default();
+        BTreeMap::from([
+            (label::NAME.into(), "zenserver".into()),
+            (label::INSTANCE.into(), name),
+        ])
+    }
+}
