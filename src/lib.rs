@@ -1,2 +1,7 @@
 //! A Kubernetes operator and auth sidecar for ZenML.
+//!
+//! The map of the house, from the leaves to the root (`docs/ARCHITECTURE.md` walks through it):
+
 pub mod api;
+pub mod auth;
+pub mod store;

@@ -1,4 +1,6 @@
 //! The operator and the sidecar: parse, delegate.
 fn main() {
-    for c in zenop::api::all_crds() { println!("---\n{}", zenop::api::crd_yaml(&c).unwrap()); }
+    for c in zenop::api::all_crds() {
+        println!("---\n{}", zenop::api::crd_yaml(&c).unwrap());
+    }
 }

@@ -1,4 +1,5 @@
 //! ZenAPIKey: one key of one account.
+#![expect(clippy::duplicated_attributes, reason = "print columns of one type")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -26,15 +27,52 @@ use super::common::{LocalRef, conditions, unobserved, yes};
     derive = "PartialEq",
     doc = "ZenAPIKey is one key of one ZenServiceAccount, delivered as a Secret that the zenml client can use as it is. Set spec.active to false and it is refused at once.",
     selectable = ".spec.serviceAccountRef.name",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Active", type_ = "string", json_path = ".status.conditions[?(@.type==\"Active\")].status", description = "Whether the key may log in now"),
-    printcolumn(name = "Account", type_ = "string", json_path = ".spec.serviceAccountRef.name"),
-    printcolumn(name = "Gen", type_ = "integer", json_path = ".status.generation", description = "Generation of the current key"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Active",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Active\")].status",
+        description = "Whether the key may log in now"
+    ),
+    printcolumn(
+        name = "Account",
+        type_ = "string",
+        json_path = ".spec.serviceAccountRef.name"
+    ),
+    printcolumn(
+        name = "Gen",
+        type_ = "integer",
+        json_path = ".status.generation",
+        description = "Generation of the current key"
+    ),
     printcolumn(name = "Expires", type_ = "date", json_path = ".spec.expiresAt"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Secret", type_ = "string", priority = 1, json_path = ".status.secretRef.name"),
-    printcolumn(name = "Fingerprint", type_ = "string", priority = 1, json_path = ".status.fingerprint"),
-    printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.conditions[?(@.type==\"Ready\")].message")
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Secret",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.secretRef.name"
+    ),
+    printcolumn(
+        name = "Fingerprint",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.fingerprint"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self.serviceAccountRef == oldSelf.serviceAccountRef", "serviceAccountRef cannot change; make a new key"))]
@@ -72,7 +110,10 @@ pub struct Delivery {
     /// change of the name the Secret of the old name stays until the key it holds is replaced.
     /// Default: `metadata.name` and `-key`. Example: `zenml-credentials`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub secret_name: Option<String>,
 
     /// What happens when the Secret is deleted or its key altered. `Rotate` makes one new key;
@@ -200,9 +241,11 @@ pub struct DeliveryStatus {
 impl ZenAPIKey {
     /// Name of the Secret that the key is delivered to.
     pub fn secret_name(&self) -> String {
-        self.spec.delivery.secret_name.clone().unwrap_or_else(|| {
-            format!("{}-key", self.metadata.name.as_deref().unwrap_or_default())
-        })
+        self.spec
+            .delivery
+            .secret_name
+            .clone()
+            .unwrap_or_else(|| format!("{}-key", self.metadata.name.as_deref().unwrap_or_default()))
     }
 }
 

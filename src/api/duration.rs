@@ -73,7 +73,12 @@ mod tests {
 
     #[test]
     fn reads_what_people_write() {
-        for (text, seconds) in [("300s", 300), ("1h", 3600), ("1h30m", 5400), ("720h", 2_592_000)] {
+        for (text, seconds) in [
+            ("300s", 300),
+            ("1h", 3600),
+            ("1h30m", 5400),
+            ("720h", 2_592_000),
+        ] {
             assert_eq!(text.parse(), Ok(ApiDuration::from_secs(seconds)), "{text}");
         }
         for text in ["", "1", "-1h", "1 fortnight", "h"] {

@@ -1,4 +1,5 @@
 //! ZenServer: one server deployment.
+#![expect(clippy::duplicated_attributes, reason = "print columns of one type")]
 
 use std::collections::BTreeMap;
 
@@ -34,11 +35,29 @@ use super::{
         status_replicas_path = ".status.replicas",
         label_selector_path = ".status.selector"
     ),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.readyReplicas", description = "Pods that serve"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Replicas",
+        type_ = "integer",
+        json_path = ".status.readyReplicas",
+        description = "Pods that serve"
+    ),
     printcolumn(name = "URL", type_ = "string", json_path = ".status.url"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.conditions[?(@.type==\"Ready\")].message")
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ZenServerSpec {
@@ -51,7 +70,10 @@ pub struct ZenServerSpec {
     /// Default: the address of its Service in the cluster.
     /// Example: `https://zenml.example.org`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024), regex(pattern = r"^https?://[^/?#\s]+(/[^?#\s]*[^/?#\s])?$"))]
+    #[schemars(
+        length(max = 1024),
+        regex(pattern = r"^https?://[^/?#\s]+(/[^?#\s]*[^/?#\s])?$")
+    )]
     pub url: Option<String>,
 
     /// Tokens, and how old the sidecar's view may be.
@@ -160,7 +182,11 @@ pub struct ZenServerStatus {
     pub url: Option<String>,
 
     /// Where clients in the cluster reach it.
-    #[serde(rename = "internalURL", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "internalURL",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(length(max = 1024))]
     pub internal_url: Option<String>,
 

@@ -1,4 +1,5 @@
 //! ZenServiceAccount: a non-human identity of a server.
+#![expect(clippy::duplicated_attributes, reason = "print columns of one type")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -27,14 +28,42 @@ use super::common::{LocalRef, conditions, unobserved, yes};
     derive = "PartialEq",
     doc = "ZenServiceAccount is a non-human identity of a ZenServer. Set spec.active to false and all its keys and tokens are refused at once.",
     selectable = ".spec.serverRef.name",
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
     printcolumn(name = "Active", type_ = "boolean", json_path = ".spec.active"),
     printcolumn(name = "Server", type_ = "string", json_path = ".spec.serverRef.name"),
-    printcolumn(name = "Keys", type_ = "integer", json_path = ".status.keys.active", description = "Keys that may log in now"),
-    printcolumn(name = "NextExpiry", type_ = "date", json_path = ".status.nextExpiryTime", description = "When the next key expires"),
-    printcolumn(name = "LastAuth", type_ = "date", json_path = ".status.lastAuthenticatedTime", description = "When it last authenticated, to 5 minutes"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.conditions[?(@.type==\"Ready\")].message")
+    printcolumn(
+        name = "Keys",
+        type_ = "integer",
+        json_path = ".status.keys.active",
+        description = "Keys that may log in now"
+    ),
+    printcolumn(
+        name = "NextExpiry",
+        type_ = "date",
+        json_path = ".status.nextExpiryTime",
+        description = "When the next key expires"
+    ),
+    printcolumn(
+        name = "LastAuth",
+        type_ = "date",
+        json_path = ".status.lastAuthenticatedTime",
+        description = "When it last authenticated, to 5 minutes"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self.serverRef == oldSelf.serverRef", "serverRef cannot change; make a new account"))]

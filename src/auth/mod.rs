@@ -1,0 +1,7 @@
+//! What is a valid credential, and whose: pure rules. Never waits, reads a clock or draws randomness.
+
+pub mod api_key;
+pub mod directory;
+pub mod keyring;
+pub mod principal;
+pub mod token;

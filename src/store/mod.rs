@@ -1,0 +1,92 @@
+//! Where the sidecar's state comes from, in domain words.
+
+mod memory;
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use parking_lot::MappedRwLockReadGuard;
+use thiserror::Error;
+use uuid::Uuid;
+
+pub use memory::MemoryStore;
+
+use crate::auth::{directory::Directory, keyring::Keyring};
+
+/// The state of one server, as a watched view.
+///
+/// Reading it makes no call. An implementation keeps it current, and knows how old it may be.
+pub trait Store: Send + Sync + 'static {
+    /// The view, if it can be shown to be no older than the server's `maxStaleness`.
+    ///
+    /// The view is a read lock: hold it for the length of a decision, never across an await
+    /// (the guard is not `Send`, so the compiler refuses).
+    ///
+    /// # Errors
+    /// Why no decision can be made now. Every request is refused then.
+    fn view(&self) -> Result<View<'_>, Unavailable>;
+
+    /// The server's settings as last seen, however old; `None` before they were.
+    fn settings(&self) -> Option<Arc<Settings>>;
+}
+
+/// A consistent state of one server.
+pub type View<'a> = MappedRwLockReadGuard<'a, State>;
+
+/// What decisions are made from.
+#[derive(Debug)]
+pub struct State {
+    /// How the server is set up.
+    pub settings: Arc<Settings>,
+    /// The server's secrets.
+    pub keyring: Arc<Keyring>,
+    /// Accounts and keys.
+    pub directory: Directory,
+}
+
+/// Why there is no view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Unavailable {
+    /// Not everything was listed yet, or the auth Secret is missing or malformed.
+    #[error("the server is starting")]
+    NotSynced,
+    /// The view may be older than allowed.
+    #[error("the server has lost touch with the Kubernetes API")]
+    Stale,
+}
+
+/// How a server is set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The server's id on the wire: issuer and audience of its tokens.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Where clients reach it.
+    pub url: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// How long a token from an API key lives.
+    pub token_ttl: Duration,
+    /// How old a view may be.
+    pub max_staleness: Duration,
+    /// Security headers by ZenML's names.
+    pub headers: HeaderSettings,
+}
+
+/// A text for each security header: a value of its own, `off`, or `None` for the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(
+    missing_docs,
+    reason = "named after ZENML_SERVER_SECURE_HEADERS_…, zenml-wire.md 13.1"
+)]
+pub struct HeaderSettings {
+    pub server: Option<String>,
+    pub hsts: Option<String>,
+    pub xfo: Option<String>,
+    pub content: Option<String>,
+    pub csp: Option<String>,
+    pub referrer: Option<String>,
+    pub cache: Option<String>,
+    pub permissions: Option<String>,
+}
