@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{LocalRef, conditions, unobserved, yes};
+use super::common::{LocalRef, conditions, kind_status, unobserved, yes};
 
 /// One API key of one service account, delivered as a Secret.
 ///
@@ -180,6 +180,10 @@ pub struct ZenAPIKeyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<DeliveryStatus>,
 }
+
+kind_status!(ZenAPIKeyStatus, |status| status
+    .generations
+    .sort_by_key(|g| g.generation));
 
 impl Default for ZenAPIKeyStatus {
     fn default() -> Self {

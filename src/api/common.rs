@@ -101,6 +101,45 @@ pub struct LocalRef {
     pub name: String,
 }
 
+/// What every status has.
+pub trait KindStatus: Clone + Default + PartialEq + Serialize + Send + Sync + 'static {
+    /// The conditions, in any order.
+    fn conditions(&self) -> &[Condition];
+
+    /// Says which generation of the spec this speaks of, and how it is.
+    fn report(&mut self, generation: i64, conditions: Vec<Condition>);
+
+    /// The part that the operator writes, in one order, to be compared.
+    #[must_use]
+    fn own_part(&self) -> Self;
+}
+
+/// A status with `observed_generation` and `conditions`; the closure clears what somebody else
+/// writes and sorts what has no order.
+macro_rules! kind_status {
+    ($status:ty, $normalise:expr) => {
+        impl $crate::api::common::KindStatus for $status {
+            fn conditions(&self) -> &[Condition] {
+                &self.conditions
+            }
+
+            fn report(&mut self, generation: i64, conditions: Vec<Condition>) {
+                self.observed_generation = generation;
+                self.conditions = conditions;
+            }
+
+            fn own_part(&self) -> Self {
+                let normalise: fn(&mut Self) = $normalise;
+                let mut own = self.clone();
+                own.conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+                normalise(&mut own);
+                own
+            }
+        }
+    };
+}
+pub(super) use kind_status;
+
 /// A list of conditions that server-side apply merges by type.
 pub(super) fn conditions(generator: &mut SchemaGenerator) -> Schema {
     let item = generator.subschema_for::<Condition>();

@@ -11,10 +11,12 @@ pub use api_key::{
     Delivery, DeliveryStatus, KeyGeneration, KeyState, OnSecretLoss, ZenAPIKey, ZenAPIKeySpec,
     ZenAPIKeyStatus,
 };
-pub use common::{FIELD_MANAGER, GROUP, LocalRef, VERSION, condition, label, reason};
+pub use common::{FIELD_MANAGER, GROUP, KindStatus, LocalRef, VERSION, condition, label, reason};
 pub use crds::{all_crds, crd_file_name, crd_yaml};
 pub use duration::ApiDuration;
-pub use server::{Auth, SecureHeaders, ZenServer, ZenServerSpec, ZenServerStatus};
+pub use server::{
+    Auth, AuthSecretStatus, SecureHeaders, ZenServer, ZenServerSpec, ZenServerStatus,
+};
 pub use service_account::{
     KeyCount, ZenServiceAccount, ZenServiceAccountSpec, ZenServiceAccountStatus,
 };

@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    common::{conditions, unobserved},
+    common::{conditions, kind_status, unobserved},
     duration::ApiDuration,
 };
 
@@ -208,12 +208,30 @@ pub struct ZenServerStatus {
     #[schemars(length(max = 512))]
     pub selector: Option<String>,
 
-    /// The Secret with pepper and signing keys, once made. While it is recorded here and gone,
+    /// The Secret with pepper and signing keys. While it is confirmed here and gone or altered,
     /// the server is Stalled: a new one would end every key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub auth_secret: Option<String>,
+    pub auth_secret: Option<AuthSecretStatus>,
 }
+
+/// Which auth Secret is the server's: a fact that only the operator could have recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthSecretStatus {
+    /// Its name, in the server's namespace.
+    #[schemars(length(max = 253))]
+    pub name: String,
+
+    /// Hash of its content, 512 random bits. Recorded before the Secret is made, so that nobody
+    /// else's Secret is taken for it.
+    #[schemars(length(min = 64, max = 64))]
+    pub fingerprint: String,
+
+    /// Whether the Secret was made. Until then there is nothing to lose.
+    pub confirmed: bool,
+}
+
+kind_status!(ZenServerStatus, |_| ());
 
 impl Default for ZenServerStatus {
     fn default() -> Self {

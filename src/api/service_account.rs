@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{LocalRef, conditions, unobserved, yes};
+use super::common::{LocalRef, conditions, kind_status, unobserved, yes};
 
 /// A non-human identity of a ZenServer: what ZenML calls a service account.
 ///
@@ -119,6 +119,10 @@ pub struct ZenServiceAccountStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_authenticated_time: Option<Time>,
 }
+
+kind_status!(ZenServiceAccountStatus, |status| status
+    .last_authenticated_time =
+    None);
 
 impl Default for ZenServiceAccountStatus {
     fn default() -> Self {

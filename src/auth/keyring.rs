@@ -105,6 +105,19 @@ impl Keyring {
         })
     }
 
+    /// What tells the content of one auth Secret from another's. Of 512 random bits, so it tells
+    /// nothing about them.
+    pub fn fingerprint<'a>(entry: impl Fn(&str) -> Option<&'a [u8]>) -> String {
+        let hash = [PEPPER_ENTRY, KEYSET_ENTRY]
+            .iter()
+            .fold(Sha256::new(), |hash, name| {
+                let content = entry(name).unwrap_or_default();
+                hash.chain_update(content.len().to_be_bytes())
+                    .chain_update(content)
+            });
+        hex::encode(hash.finalize())
+    }
+
     /// The secret that makes verifiers.
     pub fn pepper(&self) -> &Pepper {
         &self.pepper

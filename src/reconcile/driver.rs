@@ -1,0 +1,430 @@
+//! One pass over one object, the same for every kind:
+//!
+//! 1. *reads* what the kind asks for, 2. validates and plans, *pure*, 3. *writes* the record that
+//! must not be lost, 4. *writes* children, 5. *writes* status if it changed, 6. tells events,
+//! 7. says when to look again.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::{
+        controller::{Action, Config, ReconcileRequest, applier},
+        reflector::{ObjectRef, Store},
+    },
+};
+use parking_lot::Mutex;
+use serde_json::json;
+
+use super::{
+    Fresh, Reader, Reconciled,
+    apply::{Change, Owner, Writer},
+    call::call,
+    error::{ApplyError, Class, Delays, Invalid, PassError, reaction},
+    events::Teller,
+    metrics::{Metrics, Written},
+    plan::{Note, Plan, Verdict},
+    report::report,
+};
+use crate::api::{FIELD_MANAGER, KindStatus, condition, reason};
+
+/// How long one pass may take, calls and all.
+const PASS_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What every controller works with.
+#[derive(Clone)]
+pub struct Tools {
+    /// Reads.
+    pub reader: Arc<Reader>,
+    /// Writes.
+    pub writer: Writer,
+    /// Events.
+    pub teller: Teller,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Now.
+    pub clock: fn() -> Timestamp,
+    /// Bounds of the retry delay.
+    pub delays: Delays,
+    /// A look after this time at the latest.
+    pub resync: Duration,
+}
+
+struct Context<K: Reconciled, F> {
+    tools: Tools,
+    settings: K::Settings,
+    fresh: fn() -> F,
+    failures: Mutex<HashMap<String, u32>>,
+}
+
+/// Runs the controller of a kind until `triggers` ends.
+pub async fn run<K: Reconciled, F: Fresh>(
+    tools: Tools,
+    settings: K::Settings,
+    fresh: fn() -> F,
+    store: Store<K>,
+    triggers: impl futures::Stream<Item = ObjectRef<K>> + Send + 'static,
+    config: Config,
+) {
+    let context = Context {
+        tools,
+        settings,
+        fresh,
+        failures: Mutex::default(),
+    };
+    let queue =
+        triggers.map(|object| Ok::<_, std::convert::Infallible>(ReconcileRequest::from(object)));
+    applier(
+        |object, context| Box::pin(pass(object, context)),
+        after_failure,
+        Arc::new(context),
+        store,
+        queue.boxed(),
+        config,
+    )
+    // What failed was logged where it was handled; an object that is gone is no failure.
+    .for_each(|_| std::future::ready(()))
+    .await;
+}
+
+async fn pass<K: Reconciled, F: Fresh>(
+    object: Arc<K>,
+    context: Arc<Context<K, F>>,
+) -> Result<Action, PassError> {
+    let begun = tokio::time::Instant::now();
+    let result = tokio::time::timeout(PASS_TIMEOUT, steps(&*object, &context))
+        .await
+        .unwrap_or(Err(PassError::TimedOut(PASS_TIMEOUT)));
+    let kind = K::kind(&());
+    let class = result.as_ref().err().map(PassError::class);
+    context
+        .tools
+        .metrics
+        .pass(label(&kind), class, begun.elapsed());
+    if result.is_ok() {
+        context
+            .failures
+            .lock()
+            .remove(&object.uid().unwrap_or_default());
+    }
+    result
+}
+
+async fn steps<K: Reconciled, F: Fresh>(
+    object: &K,
+    context: &Context<K, F>,
+) -> Result<Action, PassError> {
+    if object.meta().deletion_timestamp.is_some() {
+        // Nothing outside the cluster is ours: children go by their owner reference, and the
+        // sidecar refuses what is being deleted.
+        return Ok(Action::await_change());
+    }
+    let tools = &context.tools;
+    let seen = object
+        .observe(&tools.reader)
+        .await
+        .map_err(PassError::Observe)?;
+    let now = (tools.clock)();
+    let mut pass = Pass {
+        object,
+        tools,
+        now,
+        version: object.resource_version(),
+    };
+    let deadline = match object.validate(seen, &context.settings, now) {
+        Ok(valid) => {
+            let plan = K::plan(valid, &mut (context.fresh)());
+            let deadline = plan.deadline;
+            pass.carry_out(plan).await.map_err(PassError::Apply)?;
+            deadline
+        }
+        Err(invalid) => {
+            pass.refuse(&invalid).await.map_err(PassError::Apply)?;
+            None
+        }
+    };
+    Ok(Action::requeue(next_look(
+        deadline,
+        now,
+        tools.resync,
+        spread(object),
+    )))
+}
+
+/// A pass under way.
+struct Pass<'a, K> {
+    object: &'a K,
+    tools: &'a Tools,
+    now: Timestamp,
+    /// The version of the object that the next write is made on.
+    version: Option<String>,
+}
+
+impl<K: Reconciled> Pass<'_, K> {
+    async fn carry_out(&mut self, plan: Plan<K::State>) -> Result<(), ApplyError> {
+        let mut before = self.before();
+        if let Some(record) = plan.record {
+            let progress = Verdict::Waiting {
+                reason: reason::PROGRESSING,
+                message: "working on it".into(),
+            };
+            before = self.write_status(record, &before, &progress, &[]).await?;
+        }
+        let owner = self.owner();
+        for child in &plan.children {
+            if self.tools.writer.apply(&owner, child).await? != Change::Unchanged {
+                self.wrote(Written::Child);
+            }
+        }
+        for doomed in &plan.prune {
+            self.tools.writer.delete(&owner, doomed).await?;
+            self.wrote(Written::Deletion);
+        }
+        self.write_status(plan.status, &before, &plan.verdict, &plan.facts)
+            .await?;
+        for note in plan.notes {
+            self.tell(note);
+        }
+        Ok(())
+    }
+
+    async fn refuse(&mut self, invalid: &Invalid) -> Result<(), ApplyError> {
+        let before = self.before();
+        self.write_status(before.clone(), &before, &invalid.verdict, &invalid.facts)
+            .await?;
+        if let Verdict::Stalled { reason, message } = &invalid.verdict
+            && !is_stalled_by(&before, reason)
+        {
+            self.tell(Note {
+                warning: true,
+                reason,
+                action: "Validate",
+                message: message.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Writes status if it says something new, on the version that we saw: whoever decided on an
+    /// older state is refused here, before anything follows from it.
+    async fn write_status(
+        &mut self,
+        status: K::State,
+        before: &K::State,
+        verdict: &Verdict,
+        facts: &[super::plan::Fact],
+    ) -> Result<K::State, ApplyError> {
+        let generation = self.object.meta().generation.unwrap_or_default();
+        let status = report(
+            status,
+            before.conditions(),
+            verdict,
+            facts,
+            generation,
+            self.now,
+        );
+        let status = status.own_part();
+        if status == before.own_part() {
+            return Ok(status);
+        }
+        let (name, owner) = (self.object.name_any(), self.owner());
+        let body = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": {"name": name, "uid": self.object.uid(), "resourceVersion": self.version},
+            "status": status,
+        });
+        let api: Api<K> = Api::namespaced(self.tools.writer.client()?, &owner.namespace);
+        let what = || {
+            format!(
+                "write status of {} {}/{name}",
+                K::kind(&()),
+                owner.namespace
+            )
+        };
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let patch = Patch::Apply(&body);
+        let written = call(what, api.patch_status(&name, &parameters, &patch)).await?;
+        self.version = written.resource_version();
+        self.wrote(Written::Status);
+        Ok(status)
+    }
+
+    fn before(&self) -> K::State {
+        self.object.status().cloned().unwrap_or_default()
+    }
+
+    fn owner(&self) -> Owner {
+        Owner {
+            namespace: self.object.namespace().unwrap_or_default(),
+            name: self.object.name_any(),
+            reference: self.object.controller_owner_ref(&()).unwrap_or_default(),
+        }
+    }
+
+    fn tell(&self, note: Note) {
+        self.tools
+            .teller
+            .tell(&reference(self.object), note, self.now);
+    }
+
+    fn wrote(&self, what: Written) {
+        self.tools.metrics.wrote(label(&K::kind(&())), what);
+    }
+}
+
+/// What a failed pass leads to. Only the class decides.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that kube asks for"
+)]
+fn after_failure<K: Reconciled, F>(
+    object: Arc<K>,
+    error: &PassError,
+    context: Arc<Context<K, F>>,
+) -> Action {
+    let failures = {
+        let mut all = context.failures.lock();
+        let count = all.entry(object.uid().unwrap_or_default()).or_default();
+        *count = count.saturating_add(1);
+        *count
+    };
+    let reaction = reaction(
+        error.class(),
+        failures,
+        spread(&*object),
+        context.tools.delays,
+    );
+    let (kind, name) = (K::kind(&()), object.name_any());
+    let namespace = object.namespace().unwrap_or_default();
+    if reaction.warn {
+        tracing::warn!(%kind, namespace, name, failures, %error, "pass failed");
+    } else {
+        tracing::debug!(%kind, namespace, name, failures, %error, "pass failed");
+    }
+    if reaction.report {
+        tokio::spawn(say_why(
+            object,
+            context.tools.clone(),
+            error.class(),
+            error.to_string(),
+        ));
+    }
+    Action::requeue(reaction.retry)
+}
+
+/// Puts a failure that lasts into status, where people look.
+async fn say_why<K: Reconciled>(object: Arc<K>, tools: Tools, class: Class, error: String) {
+    let (reason, verdict) = match class {
+        Class::Conflict => {
+            let message =
+                format!("{error}; rename or remove that object, or choose another name here");
+            (
+                reason::CONFLICT,
+                Verdict::Stalled {
+                    reason: reason::CONFLICT,
+                    message,
+                },
+            )
+        }
+        _ => {
+            let message = format!("{error}; will be tried again");
+            (
+                reason::API_ERROR,
+                Verdict::Waiting {
+                    reason: reason::API_ERROR,
+                    message,
+                },
+            )
+        }
+    };
+    let facts = match class {
+        Class::Conflict => vec![super::plan::Fact {
+            condition: condition::CONFLICT,
+            holds: true,
+            reason,
+            message: error,
+        }],
+        _ => Vec::new(),
+    };
+    let now = (tools.clock)();
+    let version = object.resource_version();
+    let mut pass = Pass {
+        object: &*object,
+        tools: &tools,
+        now,
+        version,
+    };
+    if let Err(error) = pass.refuse(&Invalid { verdict, facts }).await {
+        tracing::debug!(%error, "the failure could not be reported");
+    }
+}
+
+fn is_stalled_by(status: &impl KindStatus, reason: &str) -> bool {
+    status
+        .conditions()
+        .iter()
+        .any(|c| c.type_ == condition::STALLED && c.reason == reason)
+}
+
+/// At the next known deadline, and at the latest after `resync`, objects a little apart.
+fn next_look(
+    deadline: Option<Timestamp>,
+    now: Timestamp,
+    resync: Duration,
+    spread: f64,
+) -> Duration {
+    let latest = resync.mul_f64(0.9 + spread / 10.0);
+    let until = |then: Timestamp| Duration::try_from(then.duration_since(now)).unwrap_or_default();
+    // A moment later, so that the deadline is surely over when we look.
+    deadline.map_or(latest, |then| {
+        latest.min(until(then) + Duration::from_millis(50))
+    })
+}
+
+/// A number from 0 to 1 that stays with the object.
+fn spread(object: &impl ResourceExt) -> f64 {
+    let uid = object.uid().unwrap_or_default();
+    let sum = uid
+        .bytes()
+        .fold(0_u32, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into()));
+    f64::from(sum % 1000) / 1000.0
+}
+
+/// The kind as a label: one of a closed set.
+pub(super) fn label(kind: &str) -> &'static str {
+    match kind {
+        "ZenServer" => "ZenServer",
+        "ZenServiceAccount" => "ZenServiceAccount",
+        "ZenAPIKey" => "ZenAPIKey",
+        _ => "other",
+    }
+}
+
+/// How events name an object.
+pub(super) fn reference<K: Reconciled>(object: &K) -> ObjectReference {
+    object.object_ref(&())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_at_the_deadline_and_at_the_latest_after_an_hour() {
+        let now = Timestamp::from_second(1000).unwrap();
+        let hour = Duration::from_secs(3600);
+        let look = |deadline: Option<i64>| {
+            let deadline = deadline.map(|s| Timestamp::from_second(s).unwrap());
+            next_look(deadline, now, hour, 1.0).as_secs()
+        };
+        assert_eq!(
+            [None, Some(1060), Some(999), Some(9999)].map(look),
+            [3600, 60, 0, 3600]
+        );
+    }
+}

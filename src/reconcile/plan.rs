@@ -1,0 +1,158 @@
+//! What a pass decided: a value that can be compared and printed. Making it cannot fail.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::core::ApiResource;
+use serde_json::Value;
+
+/// All that one pass is going to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan<S> {
+    /// Status to record before any child is written: facts that must not be lost if we die
+    /// halfway.
+    pub record: Option<S>,
+    /// What must exist, in the order in which it is made.
+    pub children: Vec<Child>,
+    /// What we made once and is to go, after the children are in place.
+    pub prune: Vec<Doomed>,
+    /// Status to report once that is done, but for its conditions.
+    pub status: S,
+    /// How it is.
+    pub verdict: Verdict,
+    /// Conditions that only this kind has.
+    pub facts: Vec<Fact>,
+    /// Events, told once the plan was carried out.
+    pub notes: Vec<Note>,
+    /// When time alone will change something.
+    pub deadline: Option<Timestamp>,
+}
+
+/// What `Ready`, `Reconciling` and `Stalled` say (kstatus).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The object does what its spec says.
+    Ready {
+        /// In one sentence.
+        message: String,
+    },
+    /// Work under way, or waiting for what can resolve itself.
+    Waiting {
+        /// One of `api::reason`.
+        reason: &'static str,
+        /// What for, and what to do if it lasts.
+        message: String,
+    },
+    /// A person must act.
+    Stalled {
+        /// One of `api::reason`.
+        reason: &'static str,
+        /// What to do.
+        message: String,
+    },
+}
+
+/// A condition of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// One of `api::condition`.
+    pub condition: &'static str,
+    /// Whether it holds.
+    pub holds: bool,
+    /// One of `api::reason`.
+    pub reason: &'static str,
+    /// In one sentence, with a remedy where it is needed.
+    pub message: String,
+}
+
+/// An event. Its text is made of names and fixed words, never of values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Whether somebody should look.
+    pub warning: bool,
+    /// In `PascalCase`, stable.
+    pub reason: &'static str,
+    /// What we did.
+    pub action: &'static str,
+    /// In one sentence.
+    pub message: String,
+}
+
+/// An object that must exist, beside what was there when we looked.
+#[derive(Clone, PartialEq)]
+pub struct Child {
+    /// Its kind.
+    pub resource: ApiResource,
+    /// Its name, in the owner's namespace.
+    pub name: String,
+    /// The fields that we own, without owner, type and labels of ours, which `apply` adds.
+    pub body: Value,
+    /// What was there.
+    pub live: Option<Live>,
+    /// Whether an existing one is left as it is.
+    pub create_only: bool,
+}
+
+/// An object as it was when we looked.
+#[derive(Clone, PartialEq)]
+pub struct Live {
+    /// Its identity: what we write to must still be this.
+    pub uid: String,
+    /// Its version: what we write to must not have changed.
+    pub resource_version: String,
+    /// Who controls it.
+    pub controller: Option<OwnerReference>,
+    /// All of it.
+    pub body: Value,
+}
+
+/// An object of ours that is to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doomed {
+    /// Its kind.
+    pub resource: ApiResource,
+    /// Its name, in the owner's namespace.
+    pub name: String,
+    /// Its identity: another of that name stays.
+    pub uid: String,
+}
+
+impl Live {
+    /// Whether the object with this UID controls it.
+    pub fn is_controlled_by(&self, uid: &str) -> bool {
+        self.controller.as_ref().is_some_and(|c| c.uid == uid)
+    }
+
+    /// Whose it is, in words.
+    pub fn owner(&self) -> String {
+        match &self.controller {
+            Some(owner) => format!("{} {}", owner.kind, owner.name),
+            None => "nobody that says so in its ownerReferences".to_owned(),
+        }
+    }
+}
+
+// Bodies may hold keys: they are never shown.
+impl fmt::Debug for Child {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seen = if self.live.is_some() {
+            "present"
+        } else {
+            "absent"
+        };
+        write!(f, "{} {} ({seen})", self.resource.kind, self.name)
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} at {} of {}",
+            self.uid,
+            self.resource_version,
+            self.owner()
+        )
+    }
+}

@@ -1,0 +1,188 @@
+//! What a pass may read: watched views for what others change, live reads for what we own.
+
+use std::{collections::HashMap, sync::Arc};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, ResourceExt,
+    core::{ApiResource, DynamicObject, PartialObjectMeta},
+    runtime::reflector::{ObjectRef, Store},
+};
+use parking_lot::Mutex;
+
+use super::{
+    call::call,
+    error::CallError,
+    plan::{Doomed, Live},
+};
+use crate::{
+    api::{ZenAPIKey, ZenServer, ZenServiceAccount, label},
+    auth::keyring::Keyring,
+};
+
+/// Metadata of a Secret; its content stays at the API server.
+pub type SecretMeta = PartialObjectMeta<Secret>;
+
+/// Reads for passes of every kind.
+pub struct Reader {
+    client: Client,
+    views: Views,
+    keyrings: Mutex<HashMap<String, (String, Arc<Keyring>)>>,
+}
+
+/// Watched views of the cluster.
+#[derive(Clone)]
+pub struct Views {
+    /// All servers.
+    pub servers: Store<ZenServer>,
+    /// All accounts.
+    pub accounts: Store<ZenServiceAccount>,
+    /// All keys.
+    pub keys: Store<ZenAPIKey>,
+    /// Metadata of the Secrets that we made.
+    pub secrets: Store<SecretMeta>,
+}
+
+impl Reader {
+    /// A reader of these views and of the API server.
+    pub fn new(client: Client, views: Views) -> Self {
+        Self {
+            client,
+            views,
+            keyrings: Mutex::default(),
+        }
+    }
+
+    /// The watched views.
+    pub fn views(&self) -> &Views {
+        &self.views
+    }
+
+    /// A server of a namespace, as watched.
+    pub fn server(&self, namespace: &str, name: &str) -> Option<Arc<ZenServer>> {
+        self.views
+            .servers
+            .get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// An account of a namespace, as watched.
+    pub fn account(&self, namespace: &str, name: &str) -> Option<Arc<ZenServiceAccount>> {
+        self.views
+            .accounts
+            .get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// An object as it is now.
+    ///
+    /// # Errors
+    /// If the API server does not say.
+    pub async fn live(
+        &self,
+        resource: &ApiResource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Live>, CallError> {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), namespace, resource);
+        let what = || format!("get {} {namespace}/{name}", resource.kind);
+        let found = call(what, api.get_opt(name)).await?;
+        Ok(found.and_then(live))
+    }
+
+    /// The secrets of a server, read again only when the Secret changed.
+    ///
+    /// `None` while there is none that is the server's, or it is not the one that the server's
+    /// status names.
+    ///
+    /// # Errors
+    /// If the API server does not say.
+    pub async fn keyring(&self, server: &ZenServer) -> Result<Option<Arc<Keyring>>, CallError> {
+        let (Some(uid), Some(namespace)) = (server.uid(), server.namespace()) else {
+            return Ok(None);
+        };
+        let name = server.auth_secret_name();
+        let seen = self
+            .views
+            .secrets
+            .get(&ObjectRef::new(&name).within(&namespace));
+        let Some(version) = seen.and_then(|meta| meta.metadata.resource_version.clone()) else {
+            return Ok(None);
+        };
+        if let Some((at, keyring)) = self.keyrings.lock().get(&uid)
+            && *at == version
+        {
+            return Ok(Some(Arc::clone(keyring)));
+        }
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        let what = || format!("get Secret {namespace}/{name}");
+        let secret = call(what, api.get_opt(&name)).await?;
+        let keyring = secret.and_then(|secret| keyring_of(server, &secret));
+        if let Some(keyring) = &keyring {
+            self.keyrings
+                .lock()
+                .insert(uid, (version, Arc::clone(keyring)));
+        }
+        Ok(keyring)
+    }
+
+    /// The Secrets that we made for an owner, but for one name, with the metadata to judge by.
+    pub fn other_secrets(
+        &self,
+        namespace: &str,
+        owner: &str,
+        but: &str,
+    ) -> Vec<(Doomed, Option<i64>)> {
+        let resource = ApiResource::erase::<Secret>(&());
+        let ours = |meta: &SecretMeta| {
+            meta.namespace().as_deref() == Some(namespace)
+                && meta.labels().get(label::OWNER_UID).map(String::as_str) == Some(owner)
+                && meta
+                    .owner_references()
+                    .iter()
+                    .any(|o| o.uid == owner && o.controller == Some(true))
+                && meta.name_any() != but
+        };
+        let describe = |meta: Arc<SecretMeta>| {
+            let generation = meta
+                .labels()
+                .get(label::KEY_GENERATION)
+                .and_then(|g| g.parse().ok());
+            let doomed = Doomed {
+                resource: resource.clone(),
+                name: meta.name_any(),
+                uid: meta.uid().unwrap_or_default(),
+            };
+            (doomed, generation)
+        };
+        self.views
+            .secrets
+            .state_filter(ours)
+            .into_iter()
+            .map(describe)
+            .collect()
+    }
+}
+
+/// The keyring in a Secret, if it is the one that the server's status names.
+fn keyring_of(server: &ZenServer, secret: &Secret) -> Option<Arc<Keyring>> {
+    let data = secret.data.as_ref()?;
+    let entry = |name: &str| data.get(name).map(|bytes| bytes.0.as_slice());
+    let recorded = server.status.as_ref()?.auth_secret.as_ref()?;
+    if recorded.fingerprint != Keyring::fingerprint(entry) {
+        return None;
+    }
+    Keyring::from_entries(entry).ok().map(Arc::new)
+}
+
+fn live(object: DynamicObject) -> Option<Live> {
+    Some(Live {
+        uid: object.uid()?,
+        resource_version: object.resource_version()?,
+        controller: object
+            .owner_references()
+            .iter()
+            .find(|o| o.controller == Some(true))
+            .cloned(),
+        body: serde_json::to_value(&object).ok()?,
+    })
+}

@@ -1,0 +1,186 @@
+//! Watches: one per kind, each kept as a view, each change turned into the names of the objects
+//! that it concerns.
+//!
+//! An object that cannot be read as its kind is skipped and named; the others go on.
+
+use std::{collections::HashSet, sync::Arc};
+
+use futures::{Stream, StreamExt, channel::mpsc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{
+    Api, Resource, ResourceExt,
+    core::{DeserializeGuard, NamespaceResourceScope},
+    runtime::{
+        WatchStreamExt,
+        reflector::{ObjectRef, Store, store::Writer},
+        watcher::{self, watcher},
+    },
+};
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+
+use super::{driver::label, metrics::Metrics};
+
+/// What happened to an object.
+#[derive(Clone, Debug)]
+pub enum Seen<K> {
+    /// It is new or was changed.
+    Changed(Arc<K>),
+    /// It is gone.
+    Gone(Arc<K>),
+}
+
+impl<K> Seen<K> {
+    /// The object as last seen.
+    pub fn object(&self) -> &Arc<K> {
+        match self {
+            Self::Changed(object) | Self::Gone(object) => object,
+        }
+    }
+}
+
+/// Where to send the names of objects that need a look. While nobody leads nobody listens, and
+/// nothing is kept: who begins to listen looks at everything.
+pub struct Triggers<K: Resource<DynamicType = ()> + 'static>(
+    Mutex<Option<mpsc::UnboundedSender<ObjectRef<K>>>>,
+);
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Default for Triggers<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Triggers<K> {
+    /// Asks for a look at an object.
+    pub fn send(&self, object: ObjectRef<K>) {
+        if let Some(sender) = &*self.0.lock() {
+            // Fails only while we stop.
+            let _ = sender.unbounded_send(object);
+        }
+    }
+
+    /// From now on listens, beginning with every object of `store`.
+    pub fn listen(&self, store: &Store<K>) -> impl Stream<Item = ObjectRef<K>> + Send + use<K> {
+        let (sender, receiver) = mpsc::unbounded();
+        *self.0.lock() = Some(sender);
+        for object in store.state() {
+            self.send(ObjectRef::from_obj(&*object));
+        }
+        receiver
+    }
+
+    /// Ends what [`Self::listen`] gave: looks under way are finished, no new one begins.
+    pub fn close(&self) {
+        *self.0.lock() = None;
+    }
+}
+
+/// Keeps the view of a kind, and tells of each change once the view shows it. Ends never: after
+/// a failure it lists again, with growing delays.
+pub async fn watch<K>(
+    api: Api<DeserializeGuard<K>>,
+    config: watcher::Config,
+    mut view: Writer<K>,
+    metrics: Metrics,
+    tell: impl Fn(Seen<K>) + Send,
+) where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let reader = view.as_reader();
+    let events = watcher(api, config).default_backoff();
+    futures::pin_mut!(events);
+    let mut before = Vec::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                if matches!(event, watcher::Event::Init) {
+                    before = reader.state();
+                }
+                let Some(event) = readable(event, &reader, &metrics) else {
+                    continue;
+                };
+                view.apply_watcher_event(&event);
+                for seen in changes(event, &reader, &mut before) {
+                    tell(seen);
+                }
+            }
+            Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch interrupted"),
+        }
+    }
+}
+
+/// The event without what cannot be read. An object that could be read before and cannot now is
+/// treated as gone.
+fn readable<K>(
+    event: watcher::Event<DeserializeGuard<K>>,
+    view: &Store<K>,
+    metrics: &Metrics,
+) -> Option<watcher::Event<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+    let skip = |meta: &ObjectMeta, error: &str| {
+        let kind = K::kind(&());
+        metrics.invalid(label(&kind));
+        let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
+        tracing::warn!(%kind, namespace, name, error, "skipped: it cannot be read as its kind");
+    };
+    match event {
+        Init => Some(Init),
+        InitDone => Some(InitDone),
+        InitApply(DeserializeGuard(Ok(object))) => Some(InitApply(slim(object))),
+        Apply(DeserializeGuard(Ok(object))) => Some(Apply(slim(object))),
+        Delete(DeserializeGuard(Ok(object))) => Some(Delete(slim(object))),
+        InitApply(DeserializeGuard(Err(bad))) => {
+            skip(&bad.metadata, &bad.error);
+            None
+        }
+        Apply(DeserializeGuard(Err(bad))) | Delete(DeserializeGuard(Err(bad))) => {
+            skip(&bad.metadata, &bad.error);
+            let name = ObjectRef::new(bad.metadata.name.as_deref()?)
+                .within(bad.metadata.namespace.as_deref()?);
+            view.get(&name).map(|old| Delete(K::clone(&old)))
+        }
+    }
+}
+
+/// Drops what nobody here reads, which is most of an object's size.
+fn slim<K: Resource>(mut object: K) -> K {
+    object.meta_mut().managed_fields = None;
+    if let Some(annotations) = &mut object.meta_mut().annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+    object
+}
+
+/// What an event changed in the view. A list says nothing of what is gone; it is what was there
+/// before and is not any more.
+fn changes<K>(event: watcher::Event<K>, view: &Store<K>, before: &mut Vec<Arc<K>>) -> Vec<Seen<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    match event {
+        watcher::Event::Apply(object) => vec![Seen::Changed(Arc::new(object))],
+        watcher::Event::Delete(object) => vec![Seen::Gone(Arc::new(object))],
+        watcher::Event::InitDone => {
+            let now = view.state();
+            let there: HashSet<Option<String>> = now.iter().map(|o| o.uid()).collect();
+            let gone = std::mem::take(before)
+                .into_iter()
+                .filter(|o| !there.contains(&o.uid()));
+            let gone: Vec<_> = gone.map(Seen::Gone).collect();
+            gone.into_iter()
+                .chain(now.into_iter().map(Seen::Changed))
+                .collect()
+        }
+        watcher::Event::Init | watcher::Event::InitApply(_) => Vec::new(),
+    }
+}
