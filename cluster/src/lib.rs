@@ -1,1 +1,45 @@
 //! A real local Kubernetes, built from Go modules, for tests and the demo.
+//!
+//! - [`shared`]: the control plane that all tests of one binary use; [`with_namespace`] gives a test its own corner of it.
+//! - [`ControlPlane::start`]: one of your own, for tests that stop or pause the API server.
+//! - The binary `zenop-cluster`: the same for people.
+//!
+//! A cluster lives in a process of its own, the supervisor, which tears everything down when the process that holds its
+//! pipe ends. See `README.md` beside this crate.
+
+mod cache;
+mod certs;
+mod control_plane;
+mod dump;
+mod folder;
+mod kubeconfig;
+mod launch;
+mod namespace;
+mod process;
+mod progress;
+mod protocol;
+mod shared;
+mod supervisor;
+mod tools;
+
+#[doc(hidden)]
+pub mod cli;
+
+use serde::{Deserialize, Serialize};
+
+pub use control_plane::ControlPlane;
+pub use dump::dump;
+pub use kubeconfig::client as client_from;
+pub use namespace::{TestNamespace, with_namespace};
+pub use shared::shared;
+
+/// What a control plane should have beyond etcd, kube-apiserver and kube-controller-manager.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Options {
+    /// Write an audit log: one JSON event a line, at level Metadata, for every request when it is done.
+    pub audit: bool,
+    /// Run kwok and one node, `kwok`: every pod is put there and turns Ready, though nothing runs.
+    pub kwok: bool,
+    /// More arguments for kube-apiserver. They come last, so they win over ours.
+    pub apiserver_args: Vec<String>,
+}

@@ -1,0 +1,106 @@
+//! The process that owns one cluster: its folder, its children, and their end.
+//!
+//! Whoever wants a cluster starts a supervisor and holds a pipe to its stdin. When the holder ends, however it ends, the
+//! kernel closes the pipe and the supervisor tears everything down. Should the supervisor itself be killed, its children
+//! die with it (see [`process::tied`](crate::process::tied)) and the next supervisor sweeps up the folder.
+
+mod cluster;
+mod components;
+mod input;
+mod kwok;
+
+use std::{fs, io::Write, path::PathBuf, time::Instant};
+
+use anyhow::{Context, Result};
+
+use self::{
+    cluster::Cluster,
+    input::{Input, Inputs},
+};
+use crate::{
+    Options,
+    folder::{self, Folder},
+    progress,
+    protocol::{Act, Answer, Request, Running},
+};
+
+/// Starts a cluster, serves requests about it, and tears it down when told to.
+///
+/// With a `note`, nobody holds the pipe: the cluster runs until a signal, and the note says how to reach it.
+pub async fn run(options: Options, note: Option<PathBuf>) -> Result<()> {
+    let mut inputs = if note.is_some() {
+        Inputs::signals()?
+    } else {
+        Inputs::pipe_and_signals()?
+    };
+    sweep();
+    let folder = Folder::create()?;
+    let mut cluster = Cluster::new(folder.path(), options)?;
+    let started = Instant::now();
+    let ready = tokio::select! {
+        ready = cluster.start() => Some(ready),
+        () = inputs.stop() => None,
+    };
+    match ready {
+        Some(Ok(running)) => {
+            progress::say(format_args!(
+                "Kubernetes ready in {}",
+                progress::seconds(started.elapsed())
+            ));
+            serve(&mut cluster, &mut inputs, running, note.as_ref()).await?;
+        }
+        Some(Err(error)) => answer(&Answer::Failed(format!("{error:#}"))),
+        None => {}
+    }
+    if let Some(note) = note {
+        let _ = fs::remove_file(note);
+    }
+    cluster.stop().await;
+    Ok(())
+}
+
+async fn serve(
+    cluster: &mut Cluster,
+    inputs: &mut Inputs,
+    running: Running,
+    note: Option<&PathBuf>,
+) -> Result<()> {
+    if let Some(note) = note {
+        fs::write(note, serde_json::to_vec_pretty(&running)?).context("noting the cluster")?;
+    }
+    answer(&Answer::Ready(Box::new(running)));
+    loop {
+        match inputs.next().await {
+            Input::Request(request) => answer(&perform(cluster, request).await),
+            Input::ChildEnded => cluster.report_ended(),
+            Input::Stop => return Ok(()),
+        }
+    }
+}
+
+async fn perform(cluster: &mut Cluster, request: Request) -> Answer {
+    let done = match request {
+        Request::Apiserver(Act::Stop) => cluster.stop_apiserver().await,
+        Request::Apiserver(Act::Start) => cluster.start_apiserver().await,
+        Request::Apiserver(Act::Pause) => cluster.pause_apiserver(),
+        Request::Apiserver(Act::Resume) => cluster.resume_apiserver(),
+    };
+    done.map_or_else(
+        |error| Answer::Failed(format!("{error:#}")),
+        |()| Answer::Done,
+    )
+}
+
+/// Says it to the holder, who may be gone.
+fn answer(answer: &Answer) {
+    if let Ok(line) = serde_json::to_string(answer) {
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
+}
+
+/// Removes what killed supervisors left behind.
+pub fn sweep() {
+    for folder in folder::abandoned() {
+        let _ = fs::remove_dir_all(folder);
+    }
+}
