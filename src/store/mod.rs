@@ -1,5 +1,6 @@
 //! Where the sidecar's state comes from, in domain words.
 
+pub mod kube;
 mod memory;
 
 use std::{sync::Arc, time::Duration};

@@ -1,0 +1,314 @@
+//! The store of the sidecar: a watched view of one server's custom resources.
+//!
+//! Four collections are followed: the server, its accounts, the keys of its namespace, its auth
+//! Secret. Nothing is answered before all four were listed, or when one of them cannot be shown to
+//! be fresher than `maxStaleness`.
+
+mod follow;
+mod project;
+mod usage;
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::join_all;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{Api, Client};
+use parking_lot::{RwLock, RwLockReadGuard};
+use tokio::time::Instant;
+
+use self::follow::{Change, Collection, follow};
+use super::{Settings, State, Store, Unavailable, View};
+use crate::{
+    api::{ZenAPIKey, ZenServer, ZenServiceAccount},
+    auth::{directory::Directory, keyring::Keyring},
+};
+
+pub use usage::FIELD_MANAGER as SIDECAR_FIELD_MANAGER;
+
+/// Which server.
+#[derive(Clone, Debug)]
+pub struct ServerName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A watched view of one server.
+pub struct KubeStore {
+    parts: RwLock<Parts>,
+    fresh: [AtomicU64; 4],
+    /// What the moments in `fresh` are counted from.
+    origin: Instant,
+    clock: fn() -> Instant,
+}
+
+/// The collections, as places in `fresh`.
+#[derive(Clone, Copy)]
+enum Source {
+    Server,
+    Accounts,
+    Keys,
+    AuthSecret,
+}
+
+/// What was seen so far. A state exists once server and secrets are known; until then what else
+/// is seen waits.
+#[derive(Default)]
+struct Parts {
+    settings: Option<Arc<Settings>>,
+    /// What the server's status says its auth Secret is.
+    fingerprint: Option<String>,
+    keyring: Option<(String, Arc<Keyring>)>,
+    waiting: Directory,
+    state: Option<State>,
+    usable: bool,
+}
+
+impl KubeStore {
+    /// An empty view. `clock` is monotonic.
+    pub fn new(clock: fn() -> Instant) -> Arc<Self> {
+        Arc::new(Self {
+            parts: RwLock::default(),
+            fresh: Default::default(),
+            origin: clock(),
+            clock,
+        })
+    }
+
+    /// Keeps the view current, for ever.
+    pub async fn run(self: Arc<Self>, watching: Client, writing: Client, server: ServerName) {
+        let ServerName { namespace, name } = server;
+        let named = format!("metadata.name={name}");
+        let secret_named = format!("metadata.name={name}-auth");
+        let of_server = format!("spec.serverRef.name={name}");
+        let servers = self.collection(Api::namespaced(watching.clone(), &namespace), Some(named));
+        let accounts = self.collection(
+            Api::namespaced(watching.clone(), &namespace),
+            Some(of_server),
+        );
+        let keys = self.collection(Api::namespaced(watching.clone(), &namespace), None);
+        let secrets = self.collection(Api::namespaced(watching, &namespace), Some(secret_named));
+        let recording = Api::namespaced(writing, &namespace);
+        let tasks: [futures::future::BoxFuture<'_, ()>; 5] = [
+            Box::pin(follow(servers, |change| self.server(change))),
+            Box::pin(follow(accounts, |change| self.accounts(change))),
+            Box::pin(follow(keys, |change| self.keys(change))),
+            Box::pin(follow(secrets, |change| self.auth_secret(change))),
+            Box::pin(usage::record(Arc::clone(&self), recording)),
+        ];
+        join_all(tasks).await;
+    }
+
+    fn collection<K>(
+        self: &Arc<Self>,
+        api: Api<kube::core::DeserializeGuard<K>>,
+        fields: Option<String>,
+    ) -> Collection<K> {
+        let store = Arc::clone(self);
+        Collection {
+            api,
+            fields,
+            round: Box::new(move || store.round()),
+        }
+    }
+
+    /// How long a round may last so that freshness is shown often enough. It is shown two seconds
+    /// before the end of a round, for its beginning: the view is never older than nearly two
+    /// rounds, which is to be 70 % of what is allowed.
+    fn round(&self) -> Duration {
+        let parts = self.parts.read();
+        let allowed = parts
+            .settings
+            .as_ref()
+            .map_or(Duration::from_secs(10), |s| s.max_staleness);
+        let seconds = (allowed.as_secs_f64() * 0.7 + 2.0) / 2.0;
+        Duration::from_secs_f64(seconds.clamp(3.0, 60.0))
+    }
+
+    fn server(&self, change: Change<ZenServer>) {
+        let server = match change {
+            Change::FreshAt(at) => return self.is_fresh(Source::Server, at),
+            Change::All(mut servers) => servers.pop(),
+            Change::Put(server) => Some(*server),
+            Change::Gone(_) => None,
+        };
+        let mut parts = self.parts.write();
+        parts.settings = server.as_ref().and_then(project::settings).map(Arc::new);
+        let recorded = server.and_then(|s| s.status).and_then(|s| s.auth_secret);
+        parts.fingerprint = recorded.map(|secret| secret.fingerprint);
+        parts.assemble();
+    }
+
+    fn auth_secret(&self, change: Change<Secret>) {
+        let secret = match change {
+            Change::FreshAt(at) => return self.is_fresh(Source::AuthSecret, at),
+            Change::All(mut secrets) => secrets.pop(),
+            Change::Put(secret) => Some(*secret),
+            Change::Gone(_) => None,
+        };
+        let mut parts = self.parts.write();
+        parts.keyring = secret.as_ref().and_then(read_keyring);
+        parts.assemble();
+    }
+
+    fn accounts(&self, change: Change<ZenServiceAccount>) {
+        let put = |directory: &mut Directory, object: &ZenServiceAccount| match project::account(
+            object,
+        ) {
+            Some(account) => directory.put_account(account),
+            None => remove(&object.metadata, |id| drop(directory.remove_account(id))),
+        };
+        match change {
+            Change::FreshAt(at) => self.is_fresh(Source::Accounts, at),
+            Change::Put(object) => put(self.parts.write().directory(), &object),
+            Change::Gone(meta) => {
+                let mut parts = self.parts.write();
+                remove(&meta, |id| drop(parts.directory().remove_account(id)));
+            }
+            Change::All(objects) => {
+                let ids: HashSet<_> = objects.iter().filter_map(|o| id_of(&o.metadata)).collect();
+                let mut parts = self.parts.write();
+                parts.directory().keep_accounts(&ids);
+                objects
+                    .iter()
+                    .for_each(|object| put(parts.directory(), object));
+            }
+        }
+    }
+
+    fn keys(&self, change: Change<ZenAPIKey>) {
+        let put = |directory: &mut Directory, object: &ZenAPIKey| match project::key(object) {
+            Some(key) => directory.put_key(key),
+            None => remove(&object.metadata, |id| drop(directory.remove_key(id))),
+        };
+        match change {
+            Change::FreshAt(at) => self.is_fresh(Source::Keys, at),
+            Change::Put(object) => put(self.parts.write().directory(), &object),
+            Change::Gone(meta) => {
+                let mut parts = self.parts.write();
+                remove(&meta, |id| drop(parts.directory().remove_key(id)));
+            }
+            Change::All(objects) => {
+                let ids: HashSet<_> = objects.iter().filter_map(|o| id_of(&o.metadata)).collect();
+                let mut parts = self.parts.write();
+                parts.directory().keep_keys(&ids);
+                objects
+                    .iter()
+                    .for_each(|object| put(parts.directory(), object));
+            }
+        }
+    }
+
+    fn with_directory<T>(&self, read: impl FnOnce(&Directory) -> T) -> T {
+        let parts = self.parts.read();
+        read(
+            parts
+                .state
+                .as_ref()
+                .map_or(&parts.waiting, |state| &state.directory),
+        )
+    }
+
+    fn is_fresh(&self, source: Source, at: Instant) {
+        let millis = at.duration_since(self.origin).as_millis();
+        // One more, as 0 stands for never.
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX).saturating_add(1);
+        if let Some(fresh) = self.fresh.get(source as usize) {
+            fresh.fetch_max(millis, Ordering::Relaxed);
+        }
+    }
+
+    /// How old the view may be; `None` before everything was listed.
+    fn age(&self) -> Option<Duration> {
+        let oldest = self.fresh.iter().map(|f| f.load(Ordering::Relaxed)).min()?;
+        let at = self.origin + Duration::from_millis(oldest.checked_sub(1)?);
+        Some((self.clock)().saturating_duration_since(at))
+    }
+}
+
+impl Store for KubeStore {
+    fn view(&self) -> Result<View<'_>, Unavailable> {
+        let age = self.age().ok_or(Unavailable::NotSynced)?;
+        let parts = self.parts.read();
+        let view =
+            RwLockReadGuard::try_map(parts, |parts| parts.state.as_ref().filter(|_| parts.usable))
+                .map_err(|_| Unavailable::NotSynced)?;
+        if age > view.settings.max_staleness {
+            Err(Unavailable::Stale)
+        } else {
+            Ok(view)
+        }
+    }
+
+    fn settings(&self) -> Option<Arc<Settings>> {
+        let parts = self.parts.read();
+        parts
+            .settings
+            .clone()
+            .or_else(|| Some(Arc::clone(&parts.state.as_ref()?.settings)))
+    }
+}
+
+impl Parts {
+    fn directory(&mut self) -> &mut Directory {
+        self.state
+            .as_mut()
+            .map_or(&mut self.waiting, |state| &mut state.directory)
+    }
+
+    /// Takes over settings and keyring. Without either, or with a Secret that is not the one that
+    /// the operator made, nothing is usable: there is no other pepper to fall back on.
+    fn assemble(&mut self) {
+        let keyring = self
+            .keyring
+            .as_ref()
+            .filter(|(print, _)| Some(print) == self.fingerprint.as_ref());
+        let (Some(settings), Some((_, keyring))) = (&self.settings, keyring) else {
+            self.usable = false;
+            return;
+        };
+        let (settings, keyring) = (Arc::clone(settings), Arc::clone(keyring));
+        match &mut self.state {
+            Some(state) => (state.settings, state.keyring) = (settings, keyring),
+            None => {
+                let directory = std::mem::take(&mut self.waiting);
+                self.state = Some(State {
+                    settings,
+                    keyring,
+                    directory,
+                });
+            }
+        }
+        self.usable = true;
+    }
+}
+
+fn id_of(meta: &ObjectMeta) -> Option<uuid::Uuid> {
+    project::id(meta.uid.as_deref())
+}
+
+fn remove(meta: &ObjectMeta, remove: impl FnOnce(uuid::Uuid)) {
+    if let Some(id) = id_of(meta) {
+        remove(id);
+    }
+}
+
+fn read_keyring(secret: &Secret) -> Option<(String, Arc<Keyring>)> {
+    let data = secret.data.as_ref()?;
+    let entry = |name: &str| data.get(name).map(|bytes| bytes.0.as_slice());
+    match Keyring::from_entries(entry) {
+        Ok(keyring) => Some((Keyring::fingerprint(entry), Arc::new(keyring))),
+        Err(error) => {
+            tracing::error!(%error, "the auth Secret cannot be used");
+            None
+        }
+    }
+}
