@@ -5,4 +5,5 @@
 pub mod api;
 pub mod auth;
 pub mod reconcile;
+pub mod runtime;
 pub mod store;
