@@ -3,10 +3,7 @@
 //!
 //! What holds: never two claims at one instant. And once the faults end, somebody leads.
 
-use std::{
-    cell::Cell,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -76,6 +73,14 @@ fn fate() -> impl Strategy<Value = Fate> {
     )
 }
 
+/// What befalls the calls of one process, one after the other. Trouble comes in runs, as it does: only who is cut off for
+/// a while, and nobody else, loses its claim.
+fn weather() -> impl Strategy<Value = Vec<Fate>> {
+    let run = (fate(), 1..8_usize).prop_map(|(fate, length)| vec![fate; length]);
+    let calm = (1..20_usize).prop_map(|length| vec![HARMLESS; length]);
+    prop::collection::vec(prop_oneof![run, calm], 1..60).prop_map(|runs| runs.concat())
+}
+
 /// A process's clocks: when it began to count, how fast it counts in per mille, and what it takes for the time of day.
 #[derive(Clone, Copy, Debug)]
 struct Clocks {
@@ -117,10 +122,11 @@ struct Process {
     leaving: bool,
     life: u32,
     id: usize,
+    weather: std::iter::Cycle<std::vec::IntoIter<Fate>>,
 }
 
 impl Process {
-    fn new(id: usize, clocks: Clocks, begin: Instant) -> Self {
+    fn new(id: usize, clocks: Clocks, weather: Vec<Fate>, begin: Instant) -> Self {
         Self {
             election: election(id, 0),
             clocks,
@@ -132,7 +138,14 @@ impl Process {
             leaving: false,
             life: 0,
             id,
+            weather: weather.into_iter().cycle(),
         }
+    }
+
+    /// What befalls its next call.
+    fn fate(&mut self, now: Millis) -> Fate {
+        let fate = self.weather.next().filter(|_| now < END_OF_FAULTS);
+        fate.unwrap_or(HARMLESS)
     }
 
     /// Its own clock at that instant of model time.
@@ -210,26 +223,16 @@ struct Underway {
     step: Step,
 }
 
-struct World<'a> {
+struct World {
     now: Millis,
     server: Server,
     processes: Vec<Process>,
     underway: Vec<Underway>,
     serials: Vec<u64>,
-    fates: &'a [Fate],
-    drawn: Cell<usize>,
     claims: usize,
 }
 
-impl World<'_> {
-    fn fate(&self) -> Fate {
-        if self.now >= END_OF_FAULTS {
-            return HARMLESS;
-        }
-        let drawn = self.drawn.replace(self.drawn.get() + 1);
-        self.fates[drawn % self.fates.len()]
-    }
-
+impl World {
     /// Goes on to the next thing that happens. False at the end.
     fn turn(&mut self) -> bool {
         let arrival = self
@@ -260,7 +263,7 @@ impl World<'_> {
     }
 
     fn process(&mut self, index: usize) {
-        let (now, fate) = (self.now, self.fate());
+        let now = self.now;
         let process = &mut self.processes[index];
         match std::mem::replace(&mut process.doing, Doing::Waiting) {
             Doing::Waiting => {
@@ -274,6 +277,7 @@ impl World<'_> {
                     }
                     Step::Rest(_) => process.restart(now),
                     step => {
+                        let fate = process.fate(now);
                         process.started = own;
                         process.doing = Doing::Calling(step, fate);
                         process.at = now + fate.stop_before;
@@ -366,14 +370,13 @@ proptest! {
 
     #[test]
     fn never_two_claims_and_always_one_in_the_end(
-        clocks in prop::collection::vec(clocks(), 2..4),
-        fates in prop::collection::vec(fate(), 1..200),
+        members in prop::collection::vec((clocks(), weather()), 2..4),
     ) {
         let begin = clock::monotonic();
-        let processes: Vec<_> = clocks
-            .iter()
+        let processes: Vec<_> = members
+            .into_iter()
             .enumerate()
-            .map(|(id, clocks)| Process::new(id, *clocks, begin))
+            .map(|(id, (clocks, weather))| Process::new(id, clocks, weather, begin))
             .collect();
         let mut world = World {
             now: 0,
@@ -381,8 +384,6 @@ proptest! {
             serials: vec![0; processes.len()],
             processes,
             underway: Vec::new(),
-            fates: &fates,
-            drawn: Cell::new(0),
             claims: 0,
         };
         while world.turn() {}
