@@ -3,7 +3,7 @@
 use std::{
     env,
     fs::{self, DirBuilder, File, TryLockError},
-    io::Read,
+    io::{self, Read},
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
@@ -49,10 +49,14 @@ impl Drop for Folder {
     }
 }
 
+/// The folder's lock, not taken. Its supervisor holds it until everything else is gone.
+pub fn lock(folder: &Path) -> io::Result<File> {
+    File::open(folder.join(LOCK))
+}
+
 /// Whether the folder's supervisor is alive.
 pub fn in_use(folder: &Path) -> bool {
-    File::open(folder.join(LOCK))
-        .is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+    lock(folder).is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 /// Our folders whose supervisor was killed before it could clean up.

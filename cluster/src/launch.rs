@@ -3,10 +3,11 @@
 use std::{
     env,
     ffi::OsStr,
-    io::{BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Write},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread,
 };
 
 use anyhow::{Context, Result, bail};
@@ -26,32 +27,54 @@ const BINARY: &str = "zenop-cluster";
 #[derive(Debug)]
 pub struct Supervisor {
     child: Child,
-    /// `None` only while dropping.
+    /// `None` when it was let go of.
     requests: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
 impl Supervisor {
-    /// Starts a cluster. Blocks until it is ready, with progress on stderr.
+    /// Starts a cluster. Blocks until it is ready, with progress on stderr. Ctrl-C does not reach the supervisor: its
+    /// holder's end does.
     pub fn start(options: &Options) -> Result<(Self, Running)> {
-        let mut child = command(options)?
-            .stdin(Stdio::piped())
-            .spawn()
-            .context("starting the supervisor")?;
+        let mut command = command(options)?;
+        command.process_group(0);
+        let mut supervisor = Self::spawn(command)?;
+        let running = supervisor.running()?;
+        Ok((supervisor, running))
+    }
+
+    /// Starts a cluster that outlives us once it is ready, until the supervisor that it names is told to end. Blocks
+    /// until then, with progress on stderr.
+    pub fn start_detached(options: &Options, note: &Path) -> Result<Running> {
+        let mut command = command(options)?;
+        command.arg("--note").arg(note).stderr(Stdio::piped());
+        let mut supervisor = Self::spawn(command)?;
+        // It must not keep our stderr, on whose end somebody may wait.
+        if let Some(mut said) = supervisor.child.stderr.take() {
+            thread::spawn(move || io::copy(&mut said, &mut io::stderr()));
+        }
+        let running = supervisor.running()?;
+        supervisor.requests = None;
+        Ok(running)
+    }
+
+    fn spawn(mut command: Command) -> Result<Self> {
+        let mut child = command.spawn().context("starting the supervisor")?;
         let requests = child.stdin.take();
-        let answers = BufReader::new(
-            child
-                .stdout
-                .take()
-                .context("the supervisor has no stdout")?,
-        );
-        let mut supervisor = Self {
+        let answers = child
+            .stdout
+            .take()
+            .context("the supervisor has no stdout")?;
+        Ok(Self {
             child,
             requests,
-            answers,
-        };
-        match supervisor.answer()? {
-            Answer::Ready(running) => Ok((supervisor, *running)),
+            answers: BufReader::new(answers),
+        })
+    }
+
+    fn running(&mut self) -> Result<Running> {
+        match self.answer()? {
+            Answer::Ready(running) => Ok(*running),
             Answer::Failed(reason) => bail!(reason),
             Answer::Done => bail!("the supervisor answered what nobody asked"),
         }
@@ -72,34 +95,30 @@ impl Supervisor {
     }
 
     fn answer(&mut self) -> Result<Answer> {
-        read_answer(&mut self.answers)
+        let mut line = String::new();
+        self.answers
+            .read_line(&mut line)
+            .context("hearing the supervisor")?;
+        if line.is_empty() {
+            bail!("the supervisor ended; it said why above");
+        }
+        serde_json::from_str(&line).context("understanding the supervisor")
     }
 }
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        drop(self.requests.take());
-        let _ = self.child.wait();
+        // Without a pipe the supervisor was let go of.
+        if self.requests.take().is_some() {
+            let _ = self.child.wait();
+        }
     }
 }
 
-/// Reads one answer of a supervisor.
-pub fn read_answer(answers: &mut impl BufRead) -> Result<Answer> {
-    let mut line = String::new();
-    answers
-        .read_line(&mut line)
-        .context("hearing the supervisor")?;
-    if line.is_empty() {
-        bail!("the supervisor ended; it said why above");
-    }
-    serde_json::from_str(&line).context("understanding the supervisor")
-}
-
-/// The supervisor's command line, without its stdin. Ctrl-C does not reach it: its holder's end does.
-pub fn command(options: &Options) -> Result<Command> {
+fn command(options: &Options) -> Result<Command> {
     let mut command = Command::new(binary()?);
     command.args(["supervise", "--options", &serde_json::to_string(options)?]);
-    command.stdout(Stdio::piped()).process_group(0);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
     Ok(command)
 }
 

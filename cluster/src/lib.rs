@@ -35,11 +35,14 @@ pub use shared::shared;
 
 /// What a control plane should have beyond etcd, kube-apiserver and kube-controller-manager.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Options {
     /// Write an audit log: one JSON event a line, at level Metadata, for every request when it is done.
     pub audit: bool,
     /// Run kwok and one node, `kwok`: every pod is put there and turns Ready, though nothing runs.
     pub kwok: bool,
+    /// Have helm beside kubectl in [`ControlPlane::bin`].
+    pub helm: bool,
     /// More arguments for kube-apiserver. They come last, so they win over ours.
     pub apiserver_args: Vec<String>,
 }

@@ -44,6 +44,7 @@ impl Process {
         let open = || File::options().create(true).append(true).open(&log);
         let child = tied(spec.program.as_os_str())
             .args(&spec.args)
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(open().context("opening a log")?)
             .stderr(open().context("opening a log")?)
@@ -84,7 +85,7 @@ impl Process {
     }
 }
 
-/// A command in a process group of its own, away from the terminal's Ctrl-C, that dies with the thread that starts it.
+/// A command that dies with the thread that starts it.
 ///
 /// Linux ties a child's death to its parent's thread, so this is for single-threaded programs: this crate's binary.
 pub fn tied(program: &OsStr) -> Command {
@@ -98,7 +99,7 @@ pub fn tied(program: &OsStr) -> Command {
     } else {
         Command::new(program)
     };
-    command.process_group(0).kill_on_drop(true);
+    command.kill_on_drop(true);
     command
 }
 

@@ -1,7 +1,6 @@
 //! The running parts of one cluster.
 
 use std::{
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -115,13 +114,10 @@ impl Cluster {
 
     async fn install_tools(&self) -> Result<()> {
         let mut groups = vec![Group::ControlPlane];
+        groups.extend(self.options.helm.then_some(Group::Helm));
         groups.extend(self.options.kwok.then_some(Group::Kwok));
         let wanted: Vec<_> = groups.into_iter().flat_map(Group::tools).collect();
-        cache::make(&self.site.bin)?;
-        for tool in tools::ensure(&wanted).await? {
-            link(&tool.path, &self.site.bin.join(tool.name))?;
-        }
-        Ok(())
+        tools::install(&wanted, &self.site.bin).await
     }
 
     fn launch(&mut self, spec: Spec) -> Result<()> {
@@ -215,8 +211,4 @@ async fn accounts_are_made(client: &Client) -> bool {
         .get("default")
         .await
         .is_ok()
-}
-
-fn link(target: &Path, name: &Path) -> Result<()> {
-    symlink(target, name).with_context(|| format!("linking {}", name.display()))
 }

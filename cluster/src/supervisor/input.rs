@@ -31,18 +31,8 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Signals only: for a supervisor without a holder.
-    pub fn signals() -> Result<Self> {
-        Ok(Self {
-            pipe: None,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            child: signal(SignalKind::child())?,
-        })
-    }
-
-    /// Signals and the pipe on stdin, whose end means the holder's end.
-    pub fn pipe_and_signals() -> Result<Self> {
+    /// Listens to signals and to the pipe on stdin, whose end means the holder's end.
+    pub fn listen() -> Result<Self> {
         let stdin = io::stdin()
             .as_fd()
             .try_clone_to_owned()
@@ -52,8 +42,15 @@ impl Inputs {
             pipe::Receiver::from_owned_fd(stdin).context("stdin must be the holder's pipe")?;
         Ok(Self {
             pipe: Some(BufReader::new(pipe).lines()),
-            ..Self::signals()?
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            child: signal(SignalKind::child())?,
         })
+    }
+
+    /// Listens no more to the pipe: from now on the holder may end.
+    pub fn let_go(&mut self) {
+        self.pipe = None;
     }
 
     /// Waits for the next thing to react to. Nothing is lost if the wait is given up.

@@ -9,9 +9,15 @@ mod components;
 mod input;
 mod kwok;
 
-use std::{fs, io::Write, path::PathBuf, time::Instant};
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::{Context, Result};
+use rustix::process::setsid;
 
 use self::{
     cluster::Cluster,
@@ -24,48 +30,48 @@ use crate::{
     protocol::{Act, Answer, Request, Running},
 };
 
-/// Starts a cluster, serves requests about it, and tears it down when told to.
+/// Starts a cluster, serves requests about it, and tears it down when its holder ends or a signal says so.
 ///
-/// With a `note`, nobody holds the pipe: the cluster runs until a signal, and the note says how to reach it.
+/// With a `note`, the holder may end once the cluster is ready: it then runs until a signal, and the note says how to
+/// reach it.
 pub async fn run(options: Options, note: Option<PathBuf>) -> Result<()> {
-    let mut inputs = if note.is_some() {
-        Inputs::signals()?
-    } else {
-        Inputs::pipe_and_signals()?
-    };
+    if note.is_some() {
+        // Away from the terminal, whose end would otherwise be ours.
+        setsid().context("leaving the terminal")?;
+    }
+    let mut inputs = Inputs::listen()?;
     sweep();
     let folder = Folder::create()?;
     let mut cluster = Cluster::new(folder.path(), options)?;
     let started = Instant::now();
     let ready = tokio::select! {
-        ready = cluster.start() => Some(ready),
-        () = inputs.stop() => None,
+        ready = cluster.start() => ready.map(Some),
+        () = inputs.stop() => Ok(None),
     };
-    match ready {
-        Some(Ok(running)) => {
-            progress::say(format_args!(
-                "Kubernetes ready in {}",
-                progress::seconds(started.elapsed())
-            ));
-            serve(&mut cluster, &mut inputs, running, note.as_ref()).await?;
+    let served = match ready {
+        Ok(Some(running)) => {
+            let took = progress::seconds(started.elapsed());
+            progress::say(format_args!("Kubernetes ready in {took}"));
+            serve(&mut cluster, &mut inputs, running, note.as_deref()).await
         }
-        Some(Err(error)) => answer(&Answer::Failed(format!("{error:#}"))),
-        None => {}
-    }
-    if let Some(note) = note {
-        let _ = fs::remove_file(note);
-    }
+        Ok(None) => Ok(()),
+        Err(error) => {
+            answer(&Answer::Failed(format!("{error:#}")));
+            Ok(())
+        }
+    };
     cluster.stop().await;
-    Ok(())
+    served
 }
 
 async fn serve(
     cluster: &mut Cluster,
     inputs: &mut Inputs,
     running: Running,
-    note: Option<&PathBuf>,
+    note: Option<&Path>,
 ) -> Result<()> {
     if let Some(note) = note {
+        inputs.let_go();
         fs::write(note, serde_json::to_vec_pretty(&running)?).context("noting the cluster")?;
     }
     answer(&Answer::Ready(Box::new(running)));
@@ -73,9 +79,13 @@ async fn serve(
         match inputs.next().await {
             Input::Request(request) => answer(&perform(cluster, request).await),
             Input::ChildEnded => cluster.report_ended(),
-            Input::Stop => return Ok(()),
+            Input::Stop => break,
         }
     }
+    if let Some(note) = note {
+        fs::remove_file(note).context("removing the cluster's note")?;
+    }
+    Ok(())
 }
 
 async fn perform(cluster: &mut Cluster, request: Request) -> Answer {

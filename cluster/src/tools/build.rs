@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, TryLockError},
     io,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -54,6 +55,20 @@ pub async fn ensure(tools: &[&'static Tool]) -> Result<Vec<Ready>> {
         })
     };
     tools.iter().map(ready).collect()
+}
+
+/// Puts the given tools into the folder, by their plain names, after building those that are missing.
+///
+/// # Errors
+///
+/// As [`ensure`].
+pub async fn install(tools: &[&'static Tool], folder: &Path) -> Result<()> {
+    cache::make(folder)?;
+    for tool in ensure(tools).await? {
+        symlink(&tool.path, folder.join(tool.name))
+            .with_context(|| format!("linking {}", tool.name))?;
+    }
+    Ok(())
 }
 
 fn announce(missing: &[&Tool]) {

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 use sha2::{Digest, Sha256};
 
-pub use build::ensure;
+pub use build::{ensure, install};
 
 /// What is built together, because it is needed together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
