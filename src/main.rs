@@ -1,6 +1,11 @@
 //! The operator and the sidecar: parse, delegate.
-fn main() {
-    for c in zenop::api::all_crds() {
-        println!("---\n{}", zenop::api::crd_yaml(&c).unwrap());
-    }
+
+use std::process::ExitCode;
+
+// glibc's allocator keeps what a list of ten thousand objects once needed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    zenop::runtime::main()
 }

@@ -1,0 +1,60 @@
+//! `/livez`, `/readyz` and `/metrics`, on a port of their own.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context;
+use axum::{
+    Router,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use prometheus_client::{encoding::text::encode, registry::Registry};
+use tokio::net::TcpListener;
+
+/// Whether the process can do its work, and if not, why.
+pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Serves until the process ends. Alive means that the loop turns: it answers.
+///
+/// # Errors
+/// If the address cannot be bound.
+pub async fn serve(
+    address: SocketAddr,
+    registry: Registry,
+    ready: Readiness,
+) -> anyhow::Result<()> {
+    let registry = Arc::new(registry);
+    let metrics = move || {
+        let registry = Arc::clone(&registry);
+        async move { metrics(&registry) }
+    };
+    let readyz = move || {
+        let ready = Arc::clone(&ready);
+        async move {
+            match ready() {
+                Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+                Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+            }
+        }
+    };
+    let router = Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics));
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listening for probes on {address}"))?;
+    tracing::info!(address = %listener.local_addr()?, "probes and metrics");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Ok(())
+}
+
+fn metrics(registry: &Registry) -> axum::response::Response {
+    let mut text = String::new();
+    let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match encode(&mut text, registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, openmetrics)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

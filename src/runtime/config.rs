@@ -1,0 +1,161 @@
+//! Arguments and environment, read once.
+
+use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::api::{self, ApiDuration};
+
+/// Kubernetes operator and auth sidecar for ZenML.
+#[derive(Debug, Parser)]
+#[command(name = "zenop", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// How log lines look.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        env = "ZENOP_LOG_FORMAT",
+        default_value = "json"
+    )]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Keep the cluster as the custom resources say.
+    Operator(OperatorConfig),
+    /// Be the front door of one ZenServer.
+    Sidecar(SidecarConfig),
+    /// Print the CustomResourceDefinitions, or write them to a folder.
+    Crds(CrdsConfig),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+#[derive(Debug, Args)]
+pub struct CrdsConfig {
+    /// The folder to write to, a file for each kind.
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct OperatorConfig {
+    /// The image of the servers' pods: this program's own.
+    #[arg(long, env = "ZENOP_IMAGE")]
+    pub image: String,
+
+    /// When the servers' pods pull it: Always, IfNotPresent or Never.
+    #[arg(long, env = "ZENOP_IMAGE_PULL_POLICY", default_value = "IfNotPresent")]
+    pub image_pull_policy: String,
+
+    /// Watch only this namespace. Default: all.
+    #[arg(long, env = "ZENOP_WATCH_NAMESPACE")]
+    pub watch_namespace: Option<String>,
+
+    /// Where probes and metrics are served.
+    #[arg(long, default_value = "[::]:8081")]
+    pub admin_listen: SocketAddr,
+
+    /// Our name in events and in the Lease: the pod's.
+    #[arg(long, env = "POD_NAME", default_value = "zenop")]
+    pub identity: String,
+
+    #[command(flatten)]
+    pub lease: LeaseArguments,
+
+    /// How many ZenAPIKeys are worked on at a time.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub concurrency: u16,
+
+    /// The delay after a first failure.
+    #[arg(long, default_value = "1s", value_parser = duration)]
+    pub retry_base: Duration,
+
+    /// The longest delay after failures.
+    #[arg(long, default_value = "300s", value_parser = duration)]
+    pub retry_cap: Duration,
+
+    /// Every object is looked at again after this time at the latest.
+    #[arg(long, default_value = "1h", value_parser = duration)]
+    pub resync: Duration,
+}
+
+/// Of several operators one works: the holder of a Lease.
+#[derive(Clone, Debug, Args)]
+pub struct LeaseArguments {
+    /// The namespace of the Lease: the pod's.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    pub lease_namespace: String,
+
+    /// Its name.
+    #[arg(long, default_value = "zenop")]
+    pub lease_name: String,
+
+    /// How long others wait before they take it from one that fell silent.
+    #[arg(long, default_value = "15s", value_parser = duration)]
+    pub lease_duration: Duration,
+
+    /// How long after a renewal the holder still writes.
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    pub renew_deadline: Duration,
+
+    /// How often it is renewed, or tried for.
+    #[arg(long, default_value = "2s", value_parser = duration)]
+    pub retry_period: Duration,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct SidecarConfig {
+    /// Name of the ZenServer.
+    #[arg(long, env = "ZENOP_SERVER")]
+    pub server: String,
+
+    /// Its namespace.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub namespace: String,
+
+    /// Where clients are served.
+    #[arg(long, default_value = "[::]:8080")]
+    pub listen: SocketAddr,
+
+    /// Where probes and metrics are served.
+    #[arg(long, default_value = "[::]:8081")]
+    pub admin_listen: SocketAddr,
+}
+
+/// A time as Kubernetes writes it; milliseconds too, for tests.
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<ApiDuration>()?;
+    if parsed.0.is_zero() {
+        Err("must be longer than nothing".into())
+    } else {
+        Ok(parsed.0)
+    }
+}
+
+/// Prints or writes the definitions.
+pub fn write_crds(config: &CrdsConfig) -> anyhow::Result<()> {
+    for crd in api::all_crds() {
+        let yaml = api::crd_yaml(&crd)?;
+        match &config.dir {
+            None => println!("---\n{yaml}"),
+            Some(dir) => {
+                let file = dir.join(api::crd_file_name(&crd));
+                fs::write(&file, yaml).with_context(|| format!("writing {}", file.display()))?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,313 @@
+//! The operator: watches always, reconciles while it leads.
+
+mod routes;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context;
+use futures::future::BoxFuture;
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Service, ServiceAccount},
+    rbac::v1::{Role, RoleBinding},
+};
+use kube::{
+    Api, Client, Resource,
+    core::NamespaceResourceScope,
+    runtime::{controller, reflector, watcher},
+};
+use prometheus_client::registry::Registry;
+use serde::de::DeserializeOwned;
+
+use self::routes::Routes;
+use super::{
+    admin, clock,
+    config::OperatorConfig,
+    kubernetes::{Clients, clients},
+    lease::{Claim, Elector, LeaseConfig, Timings},
+    shutdown::Shutdown,
+};
+use crate::{
+    api::label,
+    reconcile::{
+        Fresh, Reader,
+        apply::{Gate, Writer},
+        driver::{self, Tools},
+        error::Delays,
+        events::Teller,
+        metrics::Metrics,
+        reader::Views,
+        server,
+        watch::{Seen, watch},
+    },
+};
+
+/// How long work under way may take to end once we are asked to stop.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Randomness of the operating system.
+struct SystemRandom;
+
+impl Fresh for SystemRandom {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        clock::fill_random(bytes);
+    }
+}
+
+/// Runs until asked to stop, or until the lead is lost.
+pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
+    let shutdown = Shutdown::on_signals()?;
+    let Clients { watching, calling } = clients().await?;
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let watches = Watches::start(&watching, config.watch_namespace.as_deref(), &metrics);
+    admin::serve(config.admin_listen, registry, watches.readiness()).await?;
+    let (elector, claim) = elector(&config, calling.clone())?;
+    tracing::info!(identity = elector.identity(), "waiting to lead");
+    let Some(leader) = elector.acquire(shutdown.clone().wait()).await else {
+        return Ok(());
+    };
+    tracing::info!("leading");
+    let controllers = controllers(&config, &watches, calling, claim, metrics);
+    let work = async {
+        let mut controllers = tokio::spawn(controllers);
+        tokio::select! {
+            _ = &mut controllers => {}
+            () = shutdown.wait() => {
+                watches.routes.close();
+                let _ = tokio::time::timeout(DRAIN, controllers).await;
+            }
+        }
+    };
+    leader
+        .run(work)
+        .await
+        .context("lost the lead; the next process takes over")
+}
+
+fn elector(config: &OperatorConfig, client: Client) -> anyhow::Result<(Elector, Claim)> {
+    let lease = &config.lease;
+    let timings = Timings::new(
+        lease.lease_duration,
+        lease.renew_deadline,
+        lease.retry_period,
+    )?;
+    Ok(Elector::new(
+        client,
+        LeaseConfig {
+            namespace: lease.lease_namespace.clone(),
+            name: lease.lease_name.clone(),
+            identity: config.identity.clone(),
+            timings,
+        },
+    ))
+}
+
+/// The views, and what tells controllers of changes in them.
+struct Watches {
+    views: Views,
+    routes: Arc<Routes>,
+    synced: Arc<AtomicBool>,
+}
+
+impl Watches {
+    fn start(client: &Client, namespace: Option<&str>, metrics: &Metrics) -> Self {
+        let (servers, server_writer) = reflector::store();
+        let (accounts, account_writer) = reflector::store();
+        let (keys, key_writer) = reflector::store();
+        let (secrets, secret_writer) = reflector::store();
+        let views = Views {
+            servers,
+            accounts,
+            keys,
+            secrets,
+        };
+        let routes = Arc::new(Routes::new(views.clone()));
+        let start = Start {
+            client,
+            namespace,
+            metrics,
+        };
+        let r = || Arc::clone(&routes);
+        let (to_server, to_account, to_key, to_secret) = (r(), r(), r(), r());
+        start.kind(server_writer, move |seen| to_server.server(&seen));
+        start.kind(account_writer, move |seen| to_account.account(&seen));
+        start.kind(key_writer, move |seen| to_key.key(&seen));
+        start.owned(secret_writer, move |seen| to_secret.owned(&seen));
+        start.children::<Service>(r());
+        start.children::<ServiceAccount>(r());
+        start.children::<Role>(r());
+        start.children::<RoleBinding>(r());
+        start.children::<Deployment>(r());
+        let synced = Arc::new(AtomicBool::new(false));
+        tokio::spawn(when_synced(views.clone(), Arc::clone(&synced)));
+        Self {
+            views,
+            routes,
+            synced,
+        }
+    }
+
+    fn readiness(&self) -> admin::Readiness {
+        let synced = Arc::clone(&self.synced);
+        Arc::new(move || match synced.load(Ordering::Relaxed) {
+            true => Ok(()),
+            false => Err("not everything was listed yet".to_owned()),
+        })
+    }
+}
+
+async fn when_synced(views: Views, synced: Arc<AtomicBool>) {
+    let all: [BoxFuture<'_, bool>; 4] = [
+        Box::pin(async { views.servers.wait_until_ready().await.is_ok() }),
+        Box::pin(async { views.accounts.wait_until_ready().await.is_ok() }),
+        Box::pin(async { views.keys.wait_until_ready().await.is_ok() }),
+        Box::pin(async { views.secrets.wait_until_ready().await.is_ok() }),
+    ];
+    let all = futures::future::join_all(all)
+        .await
+        .into_iter()
+        .all(|ready| ready);
+    synced.store(all, Ordering::Relaxed);
+}
+
+/// Starts watches.
+struct Start<'a> {
+    client: &'a Client,
+    namespace: Option<&'a str>,
+    metrics: &'a Metrics,
+}
+
+impl Start<'_> {
+    fn kind<K>(&self, view: reflector::store::Writer<K>, tell: impl Fn(Seen<K>) + Send + 'static)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        let config = watcher::Config::default().page_size(100);
+        tokio::spawn(watch(self.api(), config, view, self.metrics.clone(), tell));
+    }
+
+    /// Watches the metadata of what we made, and nothing else of that kind.
+    fn owned<K>(
+        &self,
+        view: reflector::store::Writer<kube::core::PartialObjectMeta<K>>,
+        tell: impl Fn(Seen<kube::core::PartialObjectMeta<K>>) + Send + 'static,
+    ) where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        let ours = format!("{}={}", label::MANAGED_BY, label::MANAGED_BY_ZENOP);
+        let config = watcher::Config::default().page_size(100).labels(&ours);
+        tokio::spawn(watch(self.api(), config, view, self.metrics.clone(), tell));
+    }
+
+    fn children<K>(&self, routes: Arc<Routes>)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        let (_, writer) = reflector::store();
+        self.owned::<K>(writer, move |seen| routes.owned(&seen));
+    }
+
+    fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self) -> Api<K> {
+        match self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+}
+
+/// All controllers, which work until the routes are closed.
+async fn controllers_of(tools: Tools, settings: server::Settings, watches: &Watches, keys: u16) {
+    let config = |concurrency| controller::Config::default().concurrency(concurrency);
+    // Many keys of one account change at once; it counts them once they are done.
+    let counting = config(4).debounce(Duration::from_millis(500));
+    let (routes, views) = (&watches.routes, &watches.views);
+    let fresh = || SystemRandom;
+    tokio::join!(
+        driver::run(
+            tools.clone(),
+            settings,
+            fresh,
+            views.servers.clone(),
+            routes.servers(),
+            config(4)
+        ),
+        driver::run(
+            tools.clone(),
+            (),
+            fresh,
+            views.accounts.clone(),
+            routes.accounts(),
+            counting
+        ),
+        driver::run(
+            tools,
+            (),
+            fresh,
+            views.keys.clone(),
+            routes.keys(),
+            config(keys)
+        ),
+    );
+}
+
+fn controllers(
+    config: &OperatorConfig,
+    watches: &Watches,
+    client: Client,
+    claim: Claim,
+    metrics: Metrics,
+) -> BoxFuture<'static, ()> {
+    let gate: Gate = Arc::new(move || claim.is_held());
+    let writer = Writer::new(client.clone(), gate);
+    let (teller, tell) = Teller::new(writer.clone(), config.identity.clone());
+    tokio::spawn(tell);
+    let tools = Tools {
+        reader: Arc::new(Reader::new(client, watches.views.clone())),
+        writer,
+        teller,
+        metrics,
+        clock: clock::now,
+        delays: Delays {
+            base: config.retry_base,
+            cap: config.retry_cap,
+        },
+        resync: config.resync,
+    };
+    let settings = server::Settings {
+        image: config.image.clone(),
+        image_pull_policy: config.image_pull_policy.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let watches = Watches {
+        views: watches.views.clone(),
+        routes: Arc::clone(&watches.routes),
+        synced: Arc::clone(&watches.synced),
+    };
+    let keys = config.concurrency;
+    Box::pin(async move { controllers_of(tools, settings, &watches, keys).await })
+}
