@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     call::call,
+    echo::Echoes,
     error::{ApplyError, CallError},
     plan::{Child, Doomed, Live},
 };
@@ -48,6 +49,7 @@ pub enum Change {
 pub struct Writer {
     client: Client,
     gate: Gate,
+    echoes: Arc<Echoes>,
 }
 
 /// What to do about a child, from what was there.
@@ -59,9 +61,18 @@ enum Decision<'a> {
 }
 
 impl Writer {
-    /// A writer that asks the gate before each write.
-    pub fn new(client: Client, gate: Gate) -> Self {
-        Self { client, gate }
+    /// A writer that asks the gate before each write, and notes what it wrote.
+    pub fn new(client: Client, gate: Gate, echoes: Arc<Echoes>) -> Self {
+        Self {
+            client,
+            gate,
+            echoes,
+        }
+    }
+
+    /// What was written.
+    pub fn echoes(&self) -> &Echoes {
+        &self.echoes
     }
 
     /// The client, for a write that is about to be made.
@@ -111,7 +122,10 @@ impl Writer {
         )
         .await
         {
-            Ok(_) => Ok(Change::Created),
+            Ok(created) => {
+                self.echoes.wrote_child(&created.metadata);
+                Ok(Change::Created)
+            }
             Err(error) if error.is_conflict() => Err(self.who_has_it(owner, child, error).await),
             Err(error) => Err(error.into()),
         }
@@ -156,11 +170,12 @@ impl Writer {
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let api = self.api(owner, child)?;
         let patch = Patch::Apply(&body);
-        call(
+        let applied = call(
             || describe("apply", owner, child),
             api.patch(&child.name, &parameters, &patch),
         )
         .await?;
+        self.echoes.wrote_child(&applied.metadata);
         Ok(Change::Updated)
     }
 

@@ -1,8 +1,11 @@
 //! One pass over one object, the same for every kind:
 //!
-//! 1. *reads* what the kind asks for, 2. validates and plans, *pure*, 3. *writes* the record that
-//! must not be lost, 4. *writes* children, 5. *writes* status if it changed, 6. tells events,
-//! 7. says when to look again.
+//! 1. *reads* what the kind asks for,
+//! 2. validates and plans, *pure*,
+//! 3. *writes* the record that must not be lost,
+//! 4. *writes* children,
+//! 5. *writes* status if it changed,
+//! 6. tells events, and says when to look again.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -34,6 +37,8 @@ use crate::api::{FIELD_MANAGER, KindStatus, condition, reason};
 
 /// How long one pass may take, calls and all.
 const PASS_TIMEOUT: Duration = Duration::from_secs(60);
+/// When to look again at an object whose view does not show our last write yet.
+const CATCH_UP: Duration = Duration::from_millis(50);
 
 /// What every controller works with.
 #[derive(Clone)]
@@ -124,6 +129,9 @@ async fn steps<K: Reconciled, F: Fresh>(
         return Ok(Action::await_change());
     }
     let tools = &context.tools;
+    if tools.writer.echoes().is_behind(object) {
+        return Ok(Action::requeue(CATCH_UP));
+    }
     let seen = object
         .observe(&tools.reader)
         .await
@@ -250,6 +258,7 @@ impl<K: Reconciled> Pass<'_, K> {
         let patch = Patch::Apply(&body);
         let written = call(what, api.patch_status(&name, &parameters, &patch)).await?;
         self.version = written.resource_version();
+        self.tools.writer.echoes().wrote_status(&written);
         self.wrote(Written::Status);
         Ok(status)
     }

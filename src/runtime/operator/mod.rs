@@ -39,6 +39,7 @@ use crate::{
         Fresh, Reader,
         apply::{Gate, Writer},
         driver::{self, Tools},
+        echo::Echoes,
         error::Delays,
         events::Teller,
         metrics::Metrics,
@@ -110,9 +111,11 @@ fn elector(config: &OperatorConfig, client: Client) -> anyhow::Result<(Elector, 
 }
 
 /// The views, and what tells controllers of changes in them.
+#[derive(Clone)]
 struct Watches {
     views: Views,
     routes: Arc<Routes>,
+    echoes: Arc<Echoes>,
     synced: Arc<AtomicBool>,
 }
 
@@ -128,7 +131,8 @@ impl Watches {
             keys,
             secrets,
         };
-        let routes = Arc::new(Routes::new(views.clone()));
+        let echoes = Arc::new(Echoes::default());
+        let routes = Arc::new(Routes::new(views.clone(), Arc::clone(&echoes)));
         let start = Start {
             client,
             namespace,
@@ -150,6 +154,7 @@ impl Watches {
         Self {
             views,
             routes,
+            echoes,
             synced,
         }
     }
@@ -283,7 +288,7 @@ fn controllers(
     metrics: Metrics,
 ) -> BoxFuture<'static, ()> {
     let gate: Gate = Arc::new(move || claim.is_held());
-    let writer = Writer::new(client.clone(), gate);
+    let writer = Writer::new(client.clone(), gate, Arc::clone(&watches.echoes));
     let (teller, tell) = Teller::new(writer.clone(), config.identity.clone());
     tokio::spawn(tell);
     let tools = Tools {
@@ -303,11 +308,7 @@ fn controllers(
         image_pull_policy: config.image_pull_policy.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let watches = Watches {
-        views: watches.views.clone(),
-        routes: Arc::clone(&watches.routes),
-        synced: Arc::clone(&watches.synced),
-    };
+    let watches = watches.clone();
     let keys = config.concurrency;
     Box::pin(async move { controllers_of(tools, settings, &watches, keys).await })
 }

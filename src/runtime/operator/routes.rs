@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
 };
 
 use futures::Stream;
@@ -12,6 +13,7 @@ use parking_lot::Mutex;
 use crate::{
     api::{ZenAPIKey, ZenServer, ZenServiceAccount},
     reconcile::{
+        echo::Echoes,
         reader::Views,
         watch::{Seen, Triggers},
     },
@@ -20,6 +22,7 @@ use crate::{
 /// Sends each change to those whom it concerns.
 pub struct Routes {
     views: Views,
+    echoes: Arc<Echoes>,
     servers: Triggers<ZenServer>,
     accounts: Triggers<ZenServiceAccount>,
     keys: Triggers<ZenAPIKey>,
@@ -30,9 +33,10 @@ pub struct Routes {
 
 impl Routes {
     /// Routes between the objects of these views.
-    pub fn new(views: Views) -> Self {
+    pub fn new(views: Views, echoes: Arc<Echoes>) -> Self {
         Self {
             views,
+            echoes,
             servers: Triggers::default(),
             accounts: Triggers::default(),
             keys: Triggers::default(),
@@ -136,6 +140,9 @@ impl Routes {
         K: Resource<DynamicType = ()>,
     {
         let child = seen.object();
+        if matches!(seen, Seen::Changed(_)) && self.echoes.is_own_child(&child.metadata) {
+            return;
+        }
         let namespace = child.metadata.namespace.clone().unwrap_or_default();
         let owners = child.metadata.owner_references.iter().flatten();
         for owner in owners.filter(|owner| owner.controller == Some(true)) {
@@ -170,8 +177,14 @@ impl Routes {
             &meta.labels,
             meta.deletion_timestamp.is_some(),
         );
-        // Who is gone needs no look.
-        changed(&self.asked, seen, &asked) && matches!(seen, Seen::Changed(_))
+        let asks = changed(&self.asked, seen, &asked);
+        match seen {
+            Seen::Changed(_) => asks,
+            Seen::Gone(_) => {
+                self.echoes.forget(meta.uid.as_deref().unwrap_or_default());
+                false
+            }
+        }
     }
 
     fn offers<K: Resource>(&self, seen: &Seen<K>, offer: impl Hash) -> bool {

@@ -41,7 +41,7 @@ pub(super) enum Change<K> {
     /// This is new or was changed.
     Put(Box<K>),
     /// This is gone, or cannot be read any more.
-    Gone(ObjectMeta),
+    Gone(Box<ObjectMeta>),
     /// Everything that happened before this moment was told.
     FreshAt(Instant),
 }
@@ -207,7 +207,7 @@ where
             Err(bad) => {
                 let meta = skipped::<K>(bad);
                 let version = meta.resource_version.clone();
-                tell(Change::Gone(meta));
+                tell(Change::Gone(Box::new(meta)));
                 Ok(version)
             }
         },
@@ -217,7 +217,7 @@ where
                 Err(bad) => bad.metadata,
             };
             let version = meta.resource_version.clone();
-            tell(Change::Gone(meta));
+            tell(Change::Gone(Box::new(meta)));
             Ok(version)
         }
         WatchEvent::Bookmark(bookmark) => Ok(Some(bookmark.metadata.resource_version)),
