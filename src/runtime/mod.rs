@@ -33,7 +33,6 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
             eprintln!("zenop: {error:#}");
             ExitCode::FAILURE
         }
