@@ -4,6 +4,7 @@ mod api_key;
 mod common;
 mod crds;
 mod duration;
+mod reference;
 mod server;
 mod service_account;
 
@@ -14,6 +15,7 @@ pub use api_key::{
 pub use common::{FIELD_MANAGER, GROUP, KindStatus, LocalRef, VERSION, condition, label, reason};
 pub use crds::{all_crds, crd_file_name, crd_yaml};
 pub use duration::ApiDuration;
+pub use reference::reference;
 pub use server::{
     Auth, AuthSecretStatus, SecureHeaders, ZenServer, ZenServerSpec, ZenServerStatus,
 };

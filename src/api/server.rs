@@ -90,7 +90,7 @@ pub struct ZenServerSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("duration(self.tokenTTL) >= duration('1m') && duration(self.tokenTTL) <= duration('168h')", "tokenTTL must be between 1m and 168h"),
-    validation = ("duration(self.maxStaleness) >= duration('3s') && duration(self.maxStaleness) <= duration('10m')", "maxStaleness must be between 3s and 10m")
+    validation = ("duration(self.maxStaleness) >= duration('5s') && duration(self.maxStaleness) <= duration('10m')", "maxStaleness must be between 5s and 10m")
 )]
 pub struct Auth {
     /// How long a token from an API key lives. Example: `1h`.

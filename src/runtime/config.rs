@@ -1,6 +1,11 @@
 //! Arguments and environment, read once.
 
-use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -48,6 +53,10 @@ pub struct CrdsConfig {
     /// The folder to write to, a file for each kind.
     #[arg(long)]
     pub dir: Option<PathBuf>,
+
+    /// The file to write the API reference to.
+    #[arg(long)]
+    pub docs: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -145,17 +154,22 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Prints or writes the definitions.
+/// Prints the definitions, or writes them and the reference to files.
 pub fn write_crds(config: &CrdsConfig) -> anyhow::Result<()> {
+    if let Some(file) = &config.docs {
+        write(file, &api::reference())?;
+    }
     for crd in api::all_crds() {
         let yaml = api::crd_yaml(&crd)?;
-        match &config.dir {
-            None => println!("---\n{yaml}"),
-            Some(dir) => {
-                let file = dir.join(api::crd_file_name(&crd));
-                fs::write(&file, yaml).with_context(|| format!("writing {}", file.display()))?;
-            }
+        match (&config.dir, &config.docs) {
+            (Some(dir), _) => write(&dir.join(api::crd_file_name(&crd)), &yaml)?,
+            (None, None) => println!("---\n{yaml}"),
+            (None, Some(_)) => {}
         }
     }
     Ok(())
+}
+
+fn write(file: &Path, text: &str) -> anyhow::Result<()> {
+    fs::write(file, text).with_context(|| format!("writing {}", file.display()))
 }
