@@ -7,7 +7,11 @@
 //! 5. *writes* status if it changed,
 //! 6. tells events, and says when to look again.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -53,6 +57,8 @@ pub struct Tools {
     pub metrics: Metrics,
     /// Now.
     pub clock: fn() -> Timestamp,
+    /// A clock to measure by.
+    pub monotonic: fn() -> Instant,
     /// Bounds of the retry delay.
     pub delays: Delays,
     /// A look after this time at the latest.
@@ -100,7 +106,7 @@ async fn pass<K: Reconciled, F: Fresh>(
     object: Arc<K>,
     context: Arc<Context<K, F>>,
 ) -> Result<Action, PassError> {
-    let begun = tokio::time::Instant::now();
+    let begun = (context.tools.monotonic)();
     let result = tokio::time::timeout(PASS_TIMEOUT, steps(&*object, &context))
         .await
         .unwrap_or(Err(PassError::TimedOut(PASS_TIMEOUT)));
@@ -109,7 +115,7 @@ async fn pass<K: Reconciled, F: Fresh>(
     context
         .tools
         .metrics
-        .pass(label(&kind), class, begun.elapsed());
+        .pass(label(&kind), class, (context.tools.monotonic)() - begun);
     if result.is_ok() {
         context
             .failures

@@ -16,7 +16,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("reconcile", &["api", "auth"]),
     ("store", &["api", "auth"]),
     ("http", &["auth", "wire", "store"]),
-    ("runtime", &["api", "auth", "wire", "reconcile", "store", "http"]),
+    (
+        "runtime",
+        &["api", "auth", "wire", "reconcile", "store", "http"],
+    ),
 ];
 
 fn root() -> &'static Path {
@@ -42,7 +45,11 @@ fn named_modules(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     for (at, _) in text.match_indices("crate::") {
         let rest = &text[at + "crate::".len()..];
-        let word = |s: &str| s.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let word = |s: &str| {
+            s.chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect()
+        };
         match rest.strip_prefix('{') {
             None => names.push(word(rest)),
             Some(group) => {
@@ -73,21 +80,33 @@ fn modules_know_only_whom_they_may() {
     let mut wrong = Vec::new();
     for (path, text) in sources(&root().join("src")) {
         let inside = path.strip_prefix(root().join("src")).unwrap();
-        let Some(layer) = inside.parent().and_then(|p| p.iter().next()).and_then(|p| p.to_str()) else {
+        let Some(layer) = inside
+            .parent()
+            .and_then(|p| p.iter().next())
+            .and_then(|p| p.to_str())
+        else {
             continue;
         };
         if layer == "bin" {
             continue;
         }
-        let allowed = layers.get(layer).unwrap_or_else(|| panic!("{layer} has no place in LAYERS"));
-        let known = named_modules(&text).into_iter().filter(|name| layers.contains_key(&**name));
+        let allowed = layers
+            .get(layer)
+            .unwrap_or_else(|| panic!("{layer} has no place in LAYERS"));
+        let known = named_modules(&text)
+            .into_iter()
+            .filter(|name| layers.contains_key(&**name));
         wrong.extend(
             known
                 .filter(|name| name != layer && !allowed.contains(&&**name))
                 .map(|name| format!("{} knows {name}", inside.display())),
         );
     }
-    assert!(wrong.is_empty(), "against the layers:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "against the layers:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -102,15 +121,26 @@ fn http_does_not_know_that_kubernetes_exists() {
 #[test]
 fn every_file_says_what_it_is_for() {
     let folders = ["src", "cluster/src", "cluster/tests", "tests", "benches"];
-    let present = folders.iter().map(|f| root().join(f)).filter(|f| f.exists());
+    let present = folders
+        .iter()
+        .map(|f| root().join(f))
+        .filter(|f| f.exists());
     for (path, text) in present.flat_map(|folder| sources(&folder)) {
-        assert!(text.starts_with("//! "), "{} does not begin with //!", path.display());
+        assert!(
+            text.starts_with("//! "),
+            "{} does not begin with //!",
+            path.display()
+        );
     }
 }
 
 fn assert_fresh(file: &Path, wanted: &str) {
     let text = fs::read_to_string(file).unwrap_or_default();
-    assert!(text == wanted, "{} is stale: run `make generate`", file.display());
+    assert!(
+        text == wanted,
+        "{} is stale: run `make generate`",
+        file.display()
+    );
 }
 
 #[test]
@@ -126,7 +156,11 @@ fn generated_files_are_fresh() {
 fn definitions_are_small_enough_for_a_client_side_apply() {
     for crd in api::all_crds() {
         let size = serde_json::to_string(&crd).unwrap().len();
-        assert!(size < 200 * 1024, "{} has {size} bytes", api::crd_file_name(&crd));
+        assert!(
+            size < 200 * 1024,
+            "{} has {size} bytes",
+            api::crd_file_name(&crd)
+        );
     }
 }
 
@@ -138,17 +172,24 @@ fn every_field_has_bounds() {
         let kind = schema["type"].as_str().unwrap_or_default();
         let bounded = match kind {
             "string" => {
-                schema.get("maxLength").is_some() || schema.get("enum").is_some()
+                schema.get("maxLength").is_some()
+                    || schema.get("enum").is_some()
                     || schema["format"] == "date-time"
             }
             "array" => schema.get("maxItems").is_some(),
-            "object" => schema.get("additionalProperties").is_none() || schema.get("maxProperties").is_some(),
+            "object" => {
+                schema.get("additionalProperties").is_none()
+                    || schema.get("maxProperties").is_some()
+            }
             _ => true,
         };
         if !bounded {
             wrong.push(format!("{path}: {kind} without a bound"));
         }
-        if schema["format"].as_str().is_some_and(|f| f.starts_with("uint")) {
+        if schema["format"]
+            .as_str()
+            .is_some_and(|f| f.starts_with("uint"))
+        {
             wrong.push(format!("{path}: unsigned"));
         }
         for (name, field) in schema["properties"].as_object().into_iter().flatten() {

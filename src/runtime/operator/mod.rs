@@ -297,6 +297,7 @@ fn controllers(
         teller,
         metrics,
         clock: clock::now,
+        monotonic: clock::monotonic,
         delays: Delays {
             base: config.retry_base,
             cap: config.retry_cap,

@@ -12,7 +12,10 @@
 //!
 //! A connection that fell silent is dropped when the round should be over.
 
-use std::{fmt::Debug, time::Duration};
+use std::{
+    fmt::Debug,
+    time::{Duration, Instant},
+};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -23,7 +26,6 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use tokio::time::Instant;
 
 /// How many objects one page of a list has.
 const PAGE: u32 = 500;
@@ -51,6 +53,8 @@ pub(super) struct Collection<K> {
     pub api: Api<DeserializeGuard<K>>,
     pub fields: Option<String>,
     pub round: Box<dyn Fn() -> Duration + Send + Sync>,
+    /// A monotonic clock.
+    pub clock: fn() -> Instant,
 }
 
 #[derive(Debug, Error)]
@@ -108,7 +112,7 @@ async fn list<K>(
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let begun = Instant::now();
+    let begun = (collection.clock)();
     let mut all = Vec::new();
     let mut parameters = ListParams::default().limit(PAGE);
     parameters.field_selector.clone_from(&collection.fields);
@@ -140,7 +144,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let length = (collection.round)();
-    let begun = Instant::now();
+    let begun = (collection.clock)();
     let seconds = u32::try_from(length.as_secs()).unwrap_or(u32::MAX);
     let mut parameters = WatchParams::default().timeout(seconds);
     parameters.field_selector.clone_from(&collection.fields);
@@ -152,7 +156,7 @@ where
     loop {
         tokio::select! {
             answer = &mut question => asked = answer?,
-            event = tokio::time::timeout_at(end, events.next()) => {
+            event = tokio::time::timeout_at(end.into(), events.next()) => {
                 match event.map_err(|_| Interrupted::Silent)? {
                     None => return Ok(()),
                     Some(event) => *seen = take(event?, tell)?.unwrap_or_else(|| seen.clone()),

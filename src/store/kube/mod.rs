@@ -14,14 +14,13 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::future::join_all;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client};
 use parking_lot::{RwLock, RwLockReadGuard};
-use tokio::time::Instant;
 
 use self::follow::{Change, Collection, follow};
 use super::{Settings, State, Store, Unavailable, View};
@@ -117,6 +116,7 @@ impl KubeStore {
             api,
             fields,
             round: Box::new(move || store.round()),
+            clock: self.clock,
         }
     }
 
