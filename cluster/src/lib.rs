@@ -1,6 +1,7 @@
 //! A real local Kubernetes, built from Go modules, for tests and the demo.
 //!
 //! - [`shared`]: the control plane that all tests of one binary use; [`with_namespace`] gives a test its own corner of it.
+//! - [`fault`]: a proxy before the API server that does harm on demand.
 //! - [`ControlPlane::start`]: one of your own, for tests that stop or pause the API server.
 //! - The binary `zenop-cluster`: the same for people.
 //!
@@ -11,6 +12,7 @@ mod cache;
 mod certs;
 mod control_plane;
 mod dump;
+pub mod fault;
 mod folder;
 mod kubeconfig;
 mod launch;
