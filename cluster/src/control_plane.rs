@@ -19,7 +19,7 @@ use crate::{
     folder::{Folder, random_hex},
     kubeconfig,
     launch::Supervisor,
-    protocol::{Act, Request, Running},
+    protocol::{Act, Request, Running, Wanted},
 };
 
 /// A Kubernetes API server with what belongs to it, on loopback ports.
@@ -52,7 +52,15 @@ impl ControlPlane {
     ///
     /// If a tool cannot be built or a part does not come up. The message holds the last lines of its log.
     pub async fn start(options: Options) -> Result<Self> {
-        let (supervisor, running) = spawn_blocking(move || Supervisor::start(&options)).await??;
+        Self::start_wanted(Wanted {
+            options,
+            node: false,
+        })
+        .await
+    }
+
+    pub(crate) async fn start_wanted(wanted: Wanted) -> Result<Self> {
+        let (supervisor, running) = spawn_blocking(move || Supervisor::start(&wanted)).await??;
         Ok(Self {
             kubeconfig: running.kubeconfig.clone(),
             server: running.server.clone(),
@@ -266,7 +274,7 @@ impl ControlPlane {
         }
     }
 
-    fn running(&self) -> Option<&Running> {
+    pub(crate) fn running(&self) -> Option<&Running> {
         match &self.source {
             Source::Started { running, .. } => Some(running),
             Source::Existing { .. } => None,

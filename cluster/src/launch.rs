@@ -13,10 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{
-    Options,
-    protocol::{Answer, Request, Running},
-};
+use crate::protocol::{Answer, Request, Running, Wanted};
 
 /// Names the sources that this library was compiled from.
 pub const STAMP: &str = env!("ZENOP_CLUSTER_STAMP");
@@ -35,8 +32,8 @@ pub struct Supervisor {
 impl Supervisor {
     /// Starts a cluster. Blocks until it is ready, with progress on stderr. Ctrl-C does not reach the supervisor: its
     /// holder's end does.
-    pub fn start(options: &Options) -> Result<(Self, Running)> {
-        let mut command = command(options)?;
+    pub fn start(wanted: &Wanted) -> Result<(Self, Running)> {
+        let mut command = command(wanted)?;
         command.process_group(0);
         let mut supervisor = Self::spawn(command)?;
         let running = supervisor.running()?;
@@ -45,8 +42,8 @@ impl Supervisor {
 
     /// Starts a cluster that outlives us once it is ready, until the supervisor that it names is told to end. Blocks
     /// until then, with progress on stderr.
-    pub fn start_detached(options: &Options, note: &Path) -> Result<Running> {
-        let mut command = command(options)?;
+    pub fn start_detached(wanted: &Wanted, note: &Path) -> Result<Running> {
+        let mut command = command(wanted)?;
         command.arg("--note").arg(note).stderr(Stdio::piped());
         let mut supervisor = Self::spawn(command)?;
         // It must not keep our stderr, on whose end somebody may wait.
@@ -115,9 +112,9 @@ impl Drop for Supervisor {
     }
 }
 
-fn command(options: &Options) -> Result<Command> {
+fn command(wanted: &Wanted) -> Result<Command> {
     let mut command = Command::new(binary()?);
-    command.args(["supervise", "--options", &serde_json::to_string(options)?]);
+    command.args(["supervise", "--wanted", &serde_json::to_string(wanted)?]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     Ok(command)
 }

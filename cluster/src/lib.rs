@@ -3,6 +3,7 @@
 //! - [`shared`]: the control plane that all tests of one binary use; [`with_namespace`] gives a test its own corner of it.
 //! - [`fault`]: a proxy before the API server that does harm on demand.
 //! - [`ControlPlane::start`]: one of your own, for tests that stop or pause the API server.
+//! - [`Node::start`]: real containers, for root on Linux; [`image`] makes what they run.
 //! - The binary `zenop-cluster`: the same for people.
 //!
 //! A cluster lives in a process of its own, the supervisor, which tears everything down when the process that holds its
@@ -14,9 +15,12 @@ mod control_plane;
 mod dump;
 pub mod fault;
 mod folder;
+pub mod image;
 mod kubeconfig;
 mod launch;
 mod namespace;
+mod node;
+mod packages;
 mod process;
 mod progress;
 mod protocol;
@@ -33,6 +37,7 @@ pub use control_plane::ControlPlane;
 pub use dump::dump;
 pub use kubeconfig::client as client_from;
 pub use namespace::{TestNamespace, with_namespace};
+pub use node::Node;
 pub use shared::shared;
 
 /// What a control plane should have beyond etcd, kube-apiserver and kube-controller-manager.

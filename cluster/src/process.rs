@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    env,
     ffi::{OsStr, OsString},
     fs::{self, File},
     io,
@@ -22,10 +23,10 @@ pub const NOT_FOUND: u8 = 127;
 pub struct Spec {
     /// What people call it; also its log's name.
     pub name: &'static str,
-    /// The file to run.
-    pub program: PathBuf,
-    /// Its arguments.
-    pub args: Vec<String>,
+    /// The program and its arguments.
+    pub command: Vec<OsString>,
+    /// What its `PATH` should have first.
+    pub bin: PathBuf,
 }
 
 /// A running part of a cluster. Dropping it kills it.
@@ -42,8 +43,10 @@ impl Process {
     pub fn start(spec: Spec, logs: &Path) -> Result<Self> {
         let log = logs.join(format!("{}.log", spec.name));
         let open = || File::options().create(true).append(true).open(&log);
-        let child = tied(spec.program.as_os_str())
-            .args(&spec.args)
+        let (program, args) = spec.command.split_first().context("no program")?;
+        let child = tied(program)
+            .args(args)
+            .env("PATH", path_with(&spec.bin))
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(open().context("opening a log")?)
@@ -83,6 +86,19 @@ impl Process {
             .rev()
             .fold(String::new(), |all, line| format!("{all}\n  {line}"))
     }
+}
+
+/// `PATH` with the folder first, and last those of administrators, which not every login has.
+pub fn path_with(bin: &Path) -> OsString {
+    let mut path = bin.as_os_str().to_owned();
+    for more in [env::var_os("PATH"), Some("/usr/sbin:/sbin".into())]
+        .into_iter()
+        .flatten()
+    {
+        path.push(":");
+        path.push(more);
+    }
+    path
 }
 
 /// A command that dies with the thread that starts it.

@@ -37,13 +37,33 @@ pub enum Answer {
     Failed(String),
 }
 
+/// What to start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// The library's options.
+    pub options: Options,
+    /// Whether there should be a node with real containers.
+    pub node: bool,
+}
+
+/// How to reach what the node keeps to itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Inside {
+    /// The node's network namespace.
+    pub network: PathBuf,
+    /// Names its DNS server.
+    pub resolv_conf: PathBuf,
+    /// containerd's socket.
+    pub containerd: PathBuf,
+}
+
 /// A cluster that runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Running {
     /// The supervisor's process.
     pub supervisor: u32,
     /// What was asked for.
-    pub options: Options,
+    pub wanted: Wanted,
     /// Its temporary folder.
     pub folder: PathBuf,
     /// The administrator's kubeconfig.
@@ -56,4 +76,6 @@ pub struct Running {
     pub audit_log: Option<PathBuf>,
     /// A folder to put on `PATH`: the cluster's own kubectl, and helm if it is built.
     pub bin: PathBuf,
+    /// Only with a node.
+    pub inside: Option<Inside>,
 }

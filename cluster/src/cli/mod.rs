@@ -3,12 +3,12 @@
 mod run;
 mod up;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
-use crate::{Options, launch, process, progress, supervisor, tools};
+use crate::{Options, image, launch, process, progress, protocol::Wanted, supervisor, tools};
 
 /// A real local Kubernetes, built from source.
 #[derive(Debug, Parser)]
@@ -26,6 +26,29 @@ enum Command {
     Down,
     /// Say whether a cluster is up and how to use it; fails if none is.
     Status,
+    /// Run a command, by default a shell, in the network of the node that is up: Services and pods are reached there.
+    Enter {
+        /// The command and its arguments, after `--`.
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
+    /// Make a container image of one static binary, which it runs as `/zenop`.
+    Image {
+        /// The binary.
+        #[arg(long, short)]
+        binary: PathBuf,
+        /// What the image is called, whole: `zenop.dev/zenop:dev`.
+        #[arg(long, short)]
+        name: String,
+        /// The archive to write.
+        #[arg(long, short)]
+        output: PathBuf,
+    },
+    /// Give the node that is up the images of an archive.
+    Load {
+        /// The archive.
+        archive: PathBuf,
+    },
     /// Print the path of the kubeconfig of the cluster that is up.
     Kubeconfig,
     /// Run a command on a cluster that lasts as long as it does. The exit code is the command's.
@@ -47,9 +70,9 @@ enum Command {
     /// Own one cluster until stdin ends. For the library.
     #[command(hide = true)]
     Supervise {
-        /// The library's `Options`, as JSON.
+        /// What to start, as JSON.
         #[arg(long)]
-        options: String,
+        wanted: String,
         /// Nobody holds stdin: run until a signal, and describe the cluster in this file.
         #[arg(long)]
         note: Option<PathBuf>,
@@ -64,6 +87,22 @@ enum Command {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
+    /// Be the first process of a node's own. For the supervisor.
+    #[command(hide = true)]
+    Init,
+    /// Forward a port into a node's network. For the supervisor.
+    #[command(hide = true)]
+    Forward {
+        /// Where to listen.
+        #[arg(long)]
+        listen: SocketAddr,
+        /// The file that names the network.
+        #[arg(long)]
+        network: PathBuf,
+        /// Where to connect to, in it.
+        #[arg(long)]
+        to: SocketAddr,
+    },
     /// Print which sources this was built from. For the library.
     #[command(hide = true)]
     Stamp,
@@ -73,20 +112,27 @@ enum Command {
 #[derive(Debug, Args)]
 struct Features {
     /// One node that only pretends: every pod turns Ready, though nothing runs.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "node")]
     kwok: bool,
+    /// One node of real containers. Needs root on Linux.
+    #[arg(long)]
+    node: bool,
     /// Write an audit log, `audit.log` in the cluster's folder.
     #[arg(long)]
     audit: bool,
 }
 
 impl Features {
-    fn options(&self) -> Options {
-        Options {
+    fn wanted(&self) -> Wanted {
+        let options = Options {
             audit: self.audit,
             kwok: self.kwok,
             helm: true,
             apiserver_args: Vec::new(),
+        };
+        Wanted {
+            options,
+            node: self.node,
         }
     }
 }
@@ -108,9 +154,16 @@ pub fn main() -> ExitCode {
 #[tokio::main(flavor = "current_thread")]
 async fn perform(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Up(features) => return up::up(&features.options()),
+        Command::Up(features) => return up::up(&features.wanted()),
         Command::Down => return up::down(),
         Command::Status => return up::status(),
+        Command::Enter { command } => return up::enter(&command),
+        Command::Load { archive } => return up::load(&archive).await,
+        Command::Image {
+            binary,
+            name,
+            output,
+        } => image::build(&binary, &name, &output)?,
         Command::Kubeconfig => return up::kubeconfig(),
         Command::Run {
             existing: true,
@@ -119,15 +172,21 @@ async fn perform(command: Command) -> Result<ExitCode> {
         } => return run::on_existing(&command).await,
         Command::Run {
             features, command, ..
-        } => return run::on_new(features.options(), &command).await,
+        } => return run::on_new(features.wanted(), &command).await,
         Command::Tools { groups } => print_tools(&groups).await?,
-        Command::Supervise { options, note } => {
+        Command::Supervise { wanted, note } => {
             supervisor::run(
-                serde_json::from_str(&options).context("reading --options")?,
+                serde_json::from_str(&wanted).context("reading --wanted")?,
                 note,
             )
             .await?;
         }
+        Command::Init => supervisor::space::init()?,
+        Command::Forward {
+            listen,
+            network,
+            to,
+        } => supervisor::forward::run(listen, &network, to).await?,
         Command::Stamp => println!("{}", launch::STAMP),
         Command::Exec { .. } => {}
     }

@@ -16,17 +16,24 @@ use tokio::{
 };
 
 use crate::{
-    ControlPlane, Options,
+    ControlPlane,
     folder::Folder,
-    process,
+    node, process,
+    protocol::Wanted,
     tools::{self, Group},
 };
 
-/// Starts a cluster, runs the command with `KUBECONFIG` and `PATH` set, tears down. The exit code is the command's.
-pub async fn on_new(options: Options, command: &[OsString]) -> Result<ExitCode> {
-    let plane = ControlPlane::start(options).await?;
-    let bin = plane.bin().context("a cluster of ours has tools")?;
-    let status = run(command, plane.kubeconfig(), bin).await?;
+/// Starts a cluster, runs the command with `KUBECONFIG` and `PATH` set, in the node's network if there is one, tears
+/// down. The exit code is the command's.
+pub async fn on_new(wanted: Wanted, command: &[OsString]) -> Result<ExitCode> {
+    let plane = ControlPlane::start_wanted(wanted).await?;
+    let running = plane.running().context("a cluster of ours runs")?;
+    let command = if running.inside.is_some() {
+        node::entered(running, command)?
+    } else {
+        command.to_vec()
+    };
+    let status = run(&command, &running.kubeconfig, &running.bin).await?;
     Ok(code(status))
 }
 
@@ -49,16 +56,11 @@ pub async fn on_existing(command: &[OsString]) -> Result<ExitCode> {
 
 async fn run(command: &[OsString], kubeconfig: &Path, bin: &Path) -> Result<ExitStatus> {
     let (program, args) = command.split_first().context("no command given")?;
-    let mut path = bin.as_os_str().to_owned();
-    if let Some(rest) = env::var_os("PATH") {
-        path.push(":");
-        path.push(rest);
-    }
     let mut command = process::tied(program);
     command
         .args(args)
         .env("KUBECONFIG", kubeconfig)
-        .env("PATH", path);
+        .env("PATH", process::path_with(bin));
     let child = command
         .spawn()
         .with_context(|| format!("running {}", OsStr::display(program)))?;

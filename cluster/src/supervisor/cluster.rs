@@ -12,12 +12,12 @@ use kube::{Api, Client};
 use rustix::process::Signal;
 use tokio::time::{sleep, timeout};
 
-use super::{components::Site, kwok};
+use super::{components::Site, kwok, node, space::Space};
 use crate::{
-    Options, cache, kubeconfig,
+    cache, kubeconfig, packages,
     process::{Process, Spec},
     progress,
-    protocol::Running,
+    protocol::{Running, Wanted},
     tools::{self, Group},
 };
 
@@ -28,17 +28,20 @@ const APISERVER: &str = "kube-apiserver";
 /// A cluster, from nothing to everything.
 pub struct Cluster {
     site: Site,
-    options: Options,
+    wanted: Wanted,
     processes: Vec<Process>,
+    /// Only with a node.
+    space: Option<Space>,
 }
 
 impl Cluster {
     /// Settles what has to be settled before anything starts.
-    pub fn new(folder: &Path, options: Options) -> Result<Self> {
+    pub fn new(folder: &Path, wanted: Wanted) -> Result<Self> {
         Ok(Self {
             site: Site::prepare(folder)?,
-            options,
+            wanted,
             processes: Vec::new(),
+            space: None,
         })
     }
 
@@ -46,29 +49,69 @@ impl Cluster {
     pub async fn start(&mut self) -> Result<Running> {
         self.install_tools().await?;
         cache::make(&self.logs())?;
+        if self.wanted.node {
+            self.open_node().await?;
+        }
         self.launch(self.site.etcd())?;
-        self.launch(self.site.apiserver(&self.options))?;
+        self.launch(self.site.apiserver(&self.wanted))?;
         self.apiserver_ready().await?;
-        self.launch(self.site.controller_manager(&self.options))?;
+        self.launch(self.site.controller_manager(&self.wanted))?;
         let client = kubeconfig::client(&self.site.kubeconfig()).await?;
-        if self.options.kwok {
+        if self.wanted.options.kwok {
             kwok::prepare(&client).await?;
             self.launch(self.site.kwok())?;
+        }
+        if self.wanted.node {
+            self.start_node(&client).await?;
         }
         self.await_all("kube-controller-manager to work", || {
             accounts_are_made(&client)
         })
         .await?;
-        if self.options.kwok {
+        if self.wanted.options.kwok {
             self.await_all("kwok to take pods", || kwok::takes_pods(&client))
                 .await?;
         }
         Ok(self.running())
     }
 
+    /// Makes the node's namespaces, into which all parts go, and starts what takes long and waits for nothing.
+    async fn open_node(&mut self) -> Result<()> {
+        packages::ensure().await?;
+        let space = Space::open(&self.site.folder).await?;
+        space.script(node::SETUP).await?;
+        node::write_settings(&self.site)?;
+        let containerd = space.inside(node::containerd(&self.site));
+        let forward = node::forward(&self.site, &space.network());
+        self.space = Some(space);
+        for spec in [containerd, forward] {
+            self.processes.push(Process::start(spec, &self.logs())?);
+        }
+        Ok(())
+    }
+
+    async fn start_node(&mut self, client: &Client) -> Result<()> {
+        for spec in node::in_network(&self.site) {
+            self.launch(spec)?;
+        }
+        let site = self.site.clone();
+        self.await_all("containerd to take an image", async || {
+            node::load_pause(&site).await.is_ok()
+        })
+        .await?;
+        let space = self.space.as_ref().context("the node has no namespaces")?;
+        let kubelet = space.inside(node::kubelet(&self.site));
+        self.processes.push(Process::start(kubelet, &self.logs())?);
+        self.await_all("the node to be Ready", || node::is_ready(client))
+            .await
+    }
+
     /// Kills everything and waits until it is gone.
     pub async fn stop(&mut self) {
         join_all(self.processes.iter_mut().map(Process::kill)).await;
+        if let Some(space) = &mut self.space {
+            space.close().await;
+        }
     }
 
     /// Kills kube-apiserver, as a crash would.
@@ -83,7 +126,7 @@ impl Cluster {
         if self.apiserver_index().is_ok() {
             bail!("{APISERVER} already runs");
         }
-        self.launch(self.site.apiserver(&self.options))?;
+        self.launch(self.site.apiserver(&self.wanted))?;
         self.apiserver_ready().await
     }
 
@@ -114,13 +157,18 @@ impl Cluster {
 
     async fn install_tools(&self) -> Result<()> {
         let mut groups = vec![Group::ControlPlane];
-        groups.extend(self.options.helm.then_some(Group::Helm));
-        groups.extend(self.options.kwok.then_some(Group::Kwok));
+        groups.extend(self.wanted.options.helm.then_some(Group::Helm));
+        groups.extend(self.wanted.options.kwok.then_some(Group::Kwok));
+        groups.extend(self.wanted.node.then_some(Group::Node));
         let wanted: Vec<_> = groups.into_iter().flat_map(Group::tools).collect();
         tools::install(&wanted, &self.site.bin).await
     }
 
     fn launch(&mut self, spec: Spec) -> Result<()> {
+        let spec = match &self.space {
+            Some(space) => space.in_network(spec),
+            None => spec,
+        };
         self.processes.push(Process::start(spec, &self.logs())?);
         Ok(())
     }
@@ -136,9 +184,13 @@ impl Cluster {
             kubeconfig: self.site.kubeconfig(),
             server: self.site.server.clone(),
             ca_pem: self.site.ca_pem.clone(),
-            audit_log: self.options.audit.then(|| self.site.audit_log()),
+            audit_log: self.wanted.options.audit.then(|| self.site.audit_log()),
             bin: self.site.bin.clone(),
-            options: self.options.clone(),
+            inside: self
+                .space
+                .as_ref()
+                .map(|space| node::inside(&self.site, space.network())),
+            wanted: self.wanted.clone(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The command lines of a control plane.
 
 use std::{
+    ffi::OsString,
     net::TcpListener,
     path::{Path, PathBuf},
 };
@@ -8,17 +9,17 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use super::kwok;
+use super::{kwok, node};
 use crate::{
-    Options,
     certs::{self, file, private},
     folder::random_hex,
     kubeconfig,
     process::Spec,
+    protocol::Wanted,
 };
 
 /// Everything that is settled before the first process starts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Site {
     /// The cluster's folder.
     pub folder: PathBuf,
@@ -28,7 +29,8 @@ pub struct Site {
     pub server: String,
     /// The authority of its certificate.
     pub ca_pem: String,
-    apiserver_port: u16,
+    /// The port that kube-apiserver listens on.
+    pub apiserver_port: u16,
     etcd: String,
     etcd_peer: String,
 }
@@ -43,6 +45,7 @@ impl Site {
             "10.96.0.1",
             "kubernetes.default.svc",
             "kubernetes.default",
+            node::ADDRESS,
         ];
         let ca_pem = certs::write(folder, &names.map(String::from))?;
         let site = Self {
@@ -96,13 +99,10 @@ impl Site {
     }
 
     /// kube-apiserver, with the caller's own arguments last, where they win.
-    pub fn apiserver(&self, options: &Options) -> Spec {
+    pub fn apiserver(&self, wanted: &Wanted) -> Spec {
         let mut args = vec![
             format!("--etcd-servers={}", self.etcd),
-            "--bind-address=127.0.0.1".into(),
-            "--advertise-address=127.0.0.1".into(),
             format!("--secure-port={}", self.apiserver_port),
-            "--endpoint-reconciler-type=none".into(),
             self.path_flag("tls-cert-file", file::SERVER.0),
             self.path_flag("tls-private-key-file", file::SERVER.1),
             self.path_flag("client-ca-file", file::CA),
@@ -115,18 +115,34 @@ impl Site {
             "--allow-privileged=true".into(),
             "--profiling=false".into(),
         ];
-        if options.audit {
+        args.extend(if wanted.node {
+            node::apiserver_args(self)
+        } else {
+            self.loopback_only()
+        });
+        if wanted.options.audit {
             args.push(self.path_flag("audit-policy-file", "audit-policy.yaml"));
             args.push(format!("--audit-log-path={}", self.audit_log().display()));
             // Megabytes. A test reads the whole log: it must not be rotated away.
             args.push("--audit-log-maxsize=4096".into());
         }
-        args.extend(options.apiserver_args.iter().cloned());
+        args.extend(wanted.options.apiserver_args.iter().cloned());
         self.spec("kube-apiserver", args)
     }
 
+    /// Without a node nobody but our own machine has to reach the API server.
+    fn loopback_only(&self) -> Vec<String> {
+        [
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            "--endpoint-reconciler-type=none",
+        ]
+        .map(String::from)
+        .into()
+    }
+
     /// kube-controller-manager, without the default limit of 20 requests a second: tests wait for it.
-    pub fn controller_manager(&self, options: &Options) -> Spec {
+    pub fn controller_manager(&self, wanted: &Wanted) -> Spec {
         let mut args = vec![
             format!("--kubeconfig={}", self.kubeconfig().display()),
             self.path_flag("service-account-private-key-file", file::ACCOUNTS.1),
@@ -137,7 +153,7 @@ impl Site {
             "--kube-api-qps=500".into(),
             "--kube-api-burst=1000".into(),
         ];
-        if options.kwok {
+        if wanted.options.kwok {
             // It would find that kwok's node has no heartbeat, and evict its pods.
             args.push("--controllers=*,-node-lifecycle-controller".into());
         }
@@ -154,15 +170,20 @@ impl Site {
         self.spec("kwok", args)
     }
 
-    fn spec(&self, name: &'static str, args: Vec<String>) -> Spec {
+    /// One of the built tools.
+    pub fn spec(&self, name: &'static str, args: Vec<String>) -> Spec {
+        let program = self.bin.join(name).into_os_string();
+        let args = args.into_iter().map(OsString::from);
+        let command = std::iter::once(program).chain(args).collect();
         Spec {
             name,
-            program: self.bin.join(name),
-            args,
+            command,
+            bin: self.bin.clone(),
         }
     }
 
-    fn path_flag(&self, flag: &str, name: &str) -> String {
+    /// A flag that names a file of the cluster's folder.
+    pub fn path_flag(&self, flag: &str, name: &str) -> String {
         format!("--{flag}={}", self.folder.join(name).display())
     }
 }

@@ -6,8 +6,13 @@
 
 mod cluster;
 mod components;
+pub mod forward;
 mod input;
 mod kwok;
+mod node;
+pub mod space;
+
+pub use node::{CNI_FOLDERS, import};
 
 use std::{
     fs,
@@ -24,17 +29,16 @@ use self::{
     input::{Input, Inputs},
 };
 use crate::{
-    Options,
     folder::{self, Folder},
     progress,
-    protocol::{Act, Answer, Request, Running},
+    protocol::{Act, Answer, Request, Running, Wanted},
 };
 
 /// Starts a cluster, serves requests about it, and tears it down when its holder ends or a signal says so.
 ///
 /// With a `note`, the holder may end once the cluster is ready: it then runs until a signal, and the note says how to
 /// reach it.
-pub async fn run(options: Options, note: Option<PathBuf>) -> Result<()> {
+pub async fn run(wanted: Wanted, note: Option<PathBuf>) -> Result<()> {
     if note.is_some() {
         // Away from the terminal, whose end would otherwise be ours.
         setsid().context("leaving the terminal")?;
@@ -42,7 +46,7 @@ pub async fn run(options: Options, note: Option<PathBuf>) -> Result<()> {
     let mut inputs = Inputs::listen()?;
     sweep();
     let folder = Folder::create()?;
-    let mut cluster = Cluster::new(folder.path(), options)?;
+    let mut cluster = Cluster::new(folder.path(), wanted)?;
     let started = Instant::now();
     let ready = tokio::select! {
         ready = cluster.start() => ready.map(Some),
@@ -111,6 +115,7 @@ fn answer(answer: &Answer) {
 /// Removes what killed supervisors left behind.
 pub fn sweep() {
     for folder in folder::abandoned() {
+        space::remove_cgroups(&folder);
         let _ = fs::remove_dir_all(folder);
     }
 }

@@ -122,8 +122,8 @@ async fn wait_for(lock: &File) -> Result<()> {
 
 async fn go_build(tool: &Tool, target: &Path) -> Result<()> {
     let source = write_module(tool.module)?;
-    // The name is our own process's: a build that was killed leaves a file that the next one overwrites or ignores.
-    let partial = target.with_extension(format!("partial-{}", std::process::id()));
+    // We hold the tool's lock: what a killed build left under this name is nobody's.
+    let partial = target.with_extension("partial");
     let output = process::tied("go".as_ref())
         .args([
             "build",

@@ -1,6 +1,7 @@
 //! The programs that a cluster is made of, as Go modules pinned by `tools/<module>/go.mod` and `go.sum`.
 
 mod build;
+mod table;
 
 use std::{env, path::PathBuf};
 
@@ -9,6 +10,7 @@ use clap::ValueEnum;
 use sha2::{Digest, Sha256};
 
 pub use build::{ensure, install};
+pub use table::TOOLS;
 
 /// What is built together, because it is needed together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -19,6 +21,8 @@ pub enum Group {
     Kwok,
     /// helm.
     Helm,
+    /// What a node of real containers needs: containerd, kubelet, kube-proxy, kube-scheduler, CoreDNS.
+    Node,
 }
 
 impl Group {
@@ -51,90 +55,6 @@ struct Module {
     files: &'static [(&'static str, &'static str)],
     linker_flags: &'static str,
 }
-
-macro_rules! module {
-    ($name:literal, $flags:expr) => {
-        Module {
-            name: $name,
-            files: &[
-                (
-                    "go.mod",
-                    include_str!(concat!("../../tools/", $name, "/go.mod")),
-                ),
-                (
-                    "go.sum",
-                    include_str!(concat!("../../tools/", $name, "/go.sum")),
-                ),
-            ],
-            linker_flags: $flags,
-        }
-    };
-}
-
-static ETCD: Module = module!("etcd", "-s -w");
-static KWOK: Module = module!("kwok", "-s -w");
-static HELM: Module = module!("helm", "-s -w");
-/// Without the version the API server calls itself v0.0.0, and Helm refuses charts with a `kubeVersion`.
-static KUBERNETES: Module = module!(
-    "kubernetes",
-    "-s -w \
-     -X k8s.io/component-base/version.gitVersion=v1.37.2 \
-     -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37 \
-     -X k8s.io/client-go/pkg/version.gitVersion=v1.37.2 \
-     -X k8s.io/client-go/pkg/version.gitMajor=1 -X k8s.io/client-go/pkg/version.gitMinor=37"
-);
-
-/// Every tool. Those that share packages follow each other, so that the build cache serves the later ones.
-pub static TOOLS: &[Tool] = &[
-    Tool {
-        name: "etcd",
-        group: Group::ControlPlane,
-        module: &ETCD,
-        package: "go.etcd.io/etcd/server/v3",
-        cold_seconds: 40,
-        in_kubebuilder: true,
-    },
-    Tool {
-        name: "kube-apiserver",
-        group: Group::ControlPlane,
-        module: &KUBERNETES,
-        package: "k8s.io/kubernetes/cmd/kube-apiserver",
-        cold_seconds: 245,
-        in_kubebuilder: true,
-    },
-    Tool {
-        name: "kube-controller-manager",
-        group: Group::ControlPlane,
-        module: &KUBERNETES,
-        package: "k8s.io/kubernetes/cmd/kube-controller-manager",
-        cold_seconds: 75,
-        in_kubebuilder: false,
-    },
-    Tool {
-        name: "kubectl",
-        group: Group::ControlPlane,
-        module: &KUBERNETES,
-        package: "k8s.io/kubernetes/cmd/kubectl",
-        cold_seconds: 21,
-        in_kubebuilder: true,
-    },
-    Tool {
-        name: "helm",
-        group: Group::Helm,
-        module: &HELM,
-        package: "helm.sh/helm/v4/cmd/helm",
-        cold_seconds: 94,
-        in_kubebuilder: false,
-    },
-    Tool {
-        name: "kwok",
-        group: Group::Kwok,
-        module: &KWOK,
-        package: "sigs.k8s.io/kwok/cmd/kwok",
-        cold_seconds: 62,
-        in_kubebuilder: false,
-    },
-];
 
 impl Tool {
     /// Where the built tool lies: its name and a hash of what decides its bytes.

@@ -1,0 +1,3 @@
+module zenop.dev/tools/pause
+
+go 1.26.0
