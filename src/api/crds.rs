@@ -11,6 +11,7 @@ use super::{ZenAPIKey, ZenServer, ZenServiceAccount};
 pub fn all_crds() -> Vec<CustomResourceDefinition> {
     [ZenServer::crd(), ZenServiceAccount::crd(), ZenAPIKey::crd()]
         .map(born_unobserved)
+        .map(kept)
         .into()
 }
 
@@ -45,5 +46,13 @@ fn born_unobserved(mut crd: CustomResourceDefinition) -> CustomResourceDefinitio
             status.default = Some(JSON(default.clone()));
         }
     }
+    crd
+}
+
+/// Helm deletes with a release what does not say this, and with a definition all objects of its
+/// kind.
+fn kept(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    let annotations = crd.metadata.annotations.get_or_insert_default();
+    annotations.insert("helm.sh/resource-policy".into(), "keep".into());
     crd
 }

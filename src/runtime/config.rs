@@ -36,7 +36,7 @@ pub enum Command {
     Operator(OperatorConfig),
     /// Be the front door of one ZenServer.
     Sidecar(SidecarConfig),
-    /// Print the CustomResourceDefinitions, or write them to a folder.
+    /// Print the CustomResourceDefinitions, or write them to folders.
     Crds(CrdsConfig),
 }
 
@@ -50,9 +50,9 @@ pub enum LogFormat {
 
 #[derive(Debug, Args)]
 pub struct CrdsConfig {
-    /// The folder to write to, a file for each kind.
+    /// A folder to write to, a file for each kind. May be given more than once.
     #[arg(long)]
-    pub dir: Option<PathBuf>,
+    pub dir: Vec<PathBuf>,
 
     /// The file to write the API reference to.
     #[arg(long)]
@@ -161,10 +161,11 @@ pub fn write_crds(config: &CrdsConfig) -> anyhow::Result<()> {
     }
     for crd in api::all_crds() {
         let yaml = api::crd_yaml(&crd)?;
-        match (&config.dir, &config.docs) {
-            (Some(dir), _) => write(&dir.join(api::crd_file_name(&crd)), &yaml)?,
-            (None, None) => println!("---\n{yaml}"),
-            (None, Some(_)) => {}
+        if config.dir.is_empty() && config.docs.is_none() {
+            println!("---\n{yaml}");
+        }
+        for dir in &config.dir {
+            write(&dir.join(api::crd_file_name(&crd)), &yaml)?;
         }
     }
     Ok(())

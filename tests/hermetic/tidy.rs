@@ -147,7 +147,9 @@ fn assert_fresh(file: &Path, wanted: &str) {
 fn generated_files_are_fresh() {
     for crd in api::all_crds() {
         let yaml = api::crd_yaml(&crd).unwrap();
-        assert_fresh(&root().join("crds").join(api::crd_file_name(&crd)), &yaml);
+        for folder in ["crds", "charts/zenop/files/crds"] {
+            assert_fresh(&root().join(folder).join(api::crd_file_name(&crd)), &yaml);
+        }
     }
     assert_fresh(&root().join("docs/api.md"), &api::reference());
 }
