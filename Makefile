@@ -1,0 +1,73 @@
+# Each target installs what it needs, shows progress, and can be run on its own. `make` alone lists them.
+
+CACHE := $(or $(ZENOP_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/zenop)
+ZENML_VERSION := 0.98.0
+VENV := $(CACHE)/zenml-$(ZENML_VERSION)
+DENY := $(CACHE)/cargo/bin/cargo-deny
+# The machine's own architecture: a static binary for it is the image.
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+IMAGE_BINARY := target/$(HOST)/release/zenop
+CLUSTER := target/debug/zenop-cluster
+
+export ZENOP_ZENML := $(VENV)/bin/zenml
+export ZENOP_IMAGE_BINARY := $(CURDIR)/$(IMAGE_BINARY)
+
+.PHONY: help demo test node-test bench check generate needs image zenml cluster-tool
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1 · /p' $(MAKEFILE_LIST) | column -t -s '·'
+
+demo: needs cluster-tool image zenml ## the whole idea on a real Kubernetes, in a few minutes; KEEP=1 leaves it up
+	$(CLUSTER) demo $(if $(KEEP),--keep)
+
+test: needs zenml ## every test but those of real pods
+	cargo test --workspace
+
+node-test: needs image zenml ## the tests of real pods (root on Linux)
+	cargo test --package zenop-cluster --test node --features node
+	cargo test --test node --features node
+
+bench: needs ## the ratios of what zenop does to what the machine could do; ONLY=reconcile or ONLY=door
+	cargo bench --bench ratios -- $(ONLY)
+
+check: needs $(DENY) ## formatting, lints, docs, dependencies, generated files, chart
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	$(DENY) --log-level error check bans licenses sources
+	cargo test --quiet --test hermetic tidy
+	cargo run --quiet --package zenop-cluster -- tools helm
+	"$$(cargo run --quiet --package zenop-cluster -- tools helm | tail -1)" lint --strict charts/zenop
+
+generate: ## make the generated files anew: CRDs, their copy in the chart, the API reference
+	cargo run --quiet -- crds --dir crds --docs docs/api.md
+	cargo run --quiet -- crds --dir charts/zenop/crds-files
+
+image: needs ## the static binary that the image holds
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --bin zenop --target $(HOST)
+
+cluster-tool:
+	cargo build --quiet --package zenop-cluster
+
+zenml: $(VENV)/bin/zenml
+
+$(VENV)/bin/zenml:
+	@echo "installing the zenml client $(ZENML_VERSION): about a minute"
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet "zenml==$(ZENML_VERSION)"
+
+$(DENY):
+	@echo "building cargo-deny: some minutes, once"
+	cargo install --quiet --locked cargo-deny --version 0.20.2 --root $(CACHE)/cargo
+
+needs:
+	@missing=; for tool in cargo go python3 cc; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then \
+		echo "missing:$$missing"; \
+		echo "get Rust from rustup, Go 1.26 or newer from your distribution or go.dev, the rest as packages:"; \
+		echo "  apt-get install -y python3 python3-venv build-essential"; exit 1; \
+	fi
+	@python3 -c 'import ensurepip' 2>/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq python3-venv; } || { \
+		echo "missing: python3-venv (apt-get install -y python3-venv)"; exit 1; }

@@ -1,0 +1,57 @@
+//! A load generator for HTTP/1.1 over kept-alive connections to loopback.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// How many connections ask at a time.
+const CONNECTIONS: usize = 16;
+
+/// Requests per second that are answered with 200, asked over and over for `time`.
+pub async fn requests_per_second(address: &str, request: &[u8], time: Duration) -> f64 {
+    let (begun, done) = (Instant::now(), AtomicU64::new(0));
+    let one = || async {
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        stream.set_nodelay(true).expect("a socket");
+        let mut buffer = Vec::with_capacity(16 << 10);
+        while begun.elapsed() < time {
+            exchange(&mut stream, request, &mut buffer).await;
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    futures::future::join_all((0..CONNECTIONS).map(|_| one())).await;
+    done.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64()
+}
+
+/// One request and its answer, which stays in `buffer`.
+pub async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) {
+    buffer.clear();
+    stream.write_all(request).await.expect("it takes requests");
+    loop {
+        let n = stream.read_buf(buffer).await.expect("it answers");
+        assert!(n > 0, "closed after {:?}", String::from_utf8_lossy(buffer));
+        let Some(head) = buffer.windows(4).position(|w| w == b"\r\n\r\n") else {
+            continue;
+        };
+        let text = String::from_utf8_lossy(&buffer[..head]);
+        let length = text.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length")
+                .then(|| value.trim().parse::<usize>().ok())?
+        });
+        if buffer.len() >= head + 4 + length.expect("a length") {
+            assert!(
+                buffer.starts_with(b"HTTP/1.1 200"),
+                "{}",
+                String::from_utf8_lossy(buffer)
+            );
+            return;
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Figures, as a table and a plot.
+
+use std::fmt::Write as _;
+
+/// A figure with its goal.
+pub struct Row {
+    pub what: &'static str,
+    pub unit: &'static str,
+    /// One value a round.
+    pub ours: Vec<f64>,
+    /// The peer's, in the same rounds; empty where there is none.
+    pub peer: Vec<f64>,
+    /// What is held against the goal: ours by peer's, or ours alone.
+    pub goal: Goal,
+}
+
+pub enum Goal {
+    /// Ours by the peer's, at least.
+    Ratio(f64),
+    /// Ours, at most.
+    AtMost(f64),
+}
+
+impl Row {
+    /// What is held against the goal, and whether it meets it.
+    fn result(&self) -> (f64, bool) {
+        match self.goal {
+            Goal::Ratio(least) => {
+                let ratios: Vec<_> = self
+                    .ours
+                    .iter()
+                    .zip(&self.peer)
+                    .map(|(a, b)| a / b)
+                    .collect();
+                (median(&ratios), median(&ratios) >= least)
+            }
+            Goal::AtMost(most) => (median(&self.ours), median(&self.ours) <= most),
+        }
+    }
+}
+
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// How far the extremes are apart, of the median.
+fn spread(values: &[f64]) -> f64 {
+    let most = values.iter().copied().fold(f64::MIN, f64::max);
+    let least = values.iter().copied().fold(f64::MAX, f64::min);
+    (most - least) / median(values)
+}
+
+pub fn print(rows: &[Row]) {
+    println!(
+        "\n{:<52} {:>12} {:>12} {:>8} {:>8}  ",
+        "median of the rounds", "zenop", "peer", "ratio", "goal"
+    );
+    for row in rows {
+        let (result, met) = row.result();
+        let peer = if row.peer.is_empty() {
+            String::new()
+        } else {
+            format!("{:.0}", median(&row.peer))
+        };
+        let (ratio, goal) = match row.goal {
+            Goal::Ratio(least) => (format!("{result:.2}"), format!("≥ {least}")),
+            Goal::AtMost(most) => (String::new(), format!("≤ {most}")),
+        };
+        let what = format!("{} [{}]", row.what, row.unit);
+        let verdict = if met { "met" } else { "MISSED" };
+        println!(
+            "{what:<52} {:>12.0} {peer:>12} {ratio:>8} {goal:>8}  {verdict}",
+            median(&row.ours)
+        );
+        if !row.peer.is_empty() && spread(&row.peer) > 0.15 {
+            println!(
+                "  unsteady: the peer's rounds are {:.0} % apart",
+                spread(&row.peer) * 100.0
+            );
+        }
+    }
+}
+
+/// A bar for each ratio, with its goal as a line.
+pub fn plot(rows: &[Row]) -> String {
+    let rows: Vec<_> = rows.iter().filter(|row| !row.peer.is_empty()).collect();
+    let height = 40 * rows.len() + 30;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"720\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"13\">\n"
+    );
+    for (i, row) in rows.iter().enumerate() {
+        let (ratio, y) = (row.result().0, 40 * i + 10);
+        let Goal::Ratio(goal) = row.goal else {
+            continue;
+        };
+        let _ = writeln!(svg, "<text x=\"0\" y=\"{}\">{}</text>", y + 12, row.what);
+        let _ = writeln!(
+            svg,
+            "<rect x=\"0\" y=\"{}\" width=\"{:.0}\" height=\"14\" fill=\"#4a7\"/>",
+            y + 17,
+            ratio * 600.0
+        );
+        let _ = writeln!(
+            svg,
+            "<text x=\"{:.0}\" y=\"{}\">{ratio:.2} (goal {goal})</text>",
+            ratio * 600.0 + 5.0,
+            y + 29
+        );
+        let x = goal * 600.0;
+        let _ = writeln!(
+            svg,
+            "<line x1=\"{x:.0}\" x2=\"{x:.0}\" y1=\"{}\" y2=\"{}\" stroke=\"#c33\"/>",
+            y + 14,
+            y + 34
+        );
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
