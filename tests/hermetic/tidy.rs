@@ -147,7 +147,7 @@ fn assert_fresh(file: &Path, wanted: &str) {
 fn generated_files_are_fresh() {
     for crd in api::all_crds() {
         let yaml = api::crd_yaml(&crd).unwrap();
-        for folder in ["crds", "charts/zenop/files/crds"] {
+        for folder in ["crds", "charts/zenop/crds-files"] {
             assert_fresh(&root().join(folder).join(api::crd_file_name(&crd)), &yaml);
         }
     }
