@@ -12,10 +12,11 @@ use k8s_openapi::api::{
     core::v1::ServiceAccount,
 };
 use kube::{Api, Client, api::PostParams, config::Kubeconfig};
+use serde_json::Value;
 use tokio::task::spawn_blocking;
 
 use crate::{
-    Options,
+    Options, audit,
     folder::{Folder, random_hex},
     kubeconfig,
     launch::Supervisor,
@@ -194,11 +195,24 @@ impl ControlPlane {
             .context("the token request got no token")
     }
 
-    /// The audit log, one JSON event a line, if the options asked for it. The last events may lag by a moment.
+    /// The audit log, one JSON event a line, if the options asked for it. It lags by a moment: see
+    /// [`ControlPlane::audit_events`].
     #[must_use]
     pub fn audit_log(&self) -> Option<&Path> {
         self.running()
             .and_then(|running| running.audit_log.as_deref())
+    }
+
+    /// All events of the audit log, those of every request that was answered before this call included.
+    ///
+    /// # Errors
+    ///
+    /// If there is no audit log, or the API server does not answer.
+    pub async fn audit_events(&self) -> Result<Vec<Value>> {
+        let log = self
+            .audit_log()
+            .context("this control plane has no audit log")?;
+        audit::events(log, &self.client().await?).await
     }
 
     /// A folder to put on `PATH`, with `kubectl` of the cluster's version. `None` for an existing cluster.

@@ -144,15 +144,16 @@ fn is_ours(path: &Path) -> bool {
 
 fn build() -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    // The whole workspace's features, as the tests have them: with this package's alone, all of kube would be compiled again.
     let output = Command::new(cargo)
         .args([
             "build",
-            "--quiet",
-            "--message-format=json-render-diagnostics",
+            "--workspace",
             "--bin",
             BINARY,
-            "--manifest-path",
+            "--message-format=json-render-diagnostics",
         ])
+        .arg("--manifest-path")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
         .stderr(Stdio::inherit())
         .output()

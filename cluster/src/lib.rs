@@ -9,6 +9,7 @@
 //! A cluster lives in a process of its own, the supervisor, which tears everything down when the process that holds its
 //! pipe ends. See `README.md` beside this crate.
 
+mod audit;
 mod cache;
 mod certs;
 mod control_plane;

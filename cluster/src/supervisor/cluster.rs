@@ -47,6 +47,10 @@ impl Cluster {
 
     /// Builds what is missing, starts everything, and waits until it is ready.
     pub async fn start(&mut self) -> Result<Running> {
+        if self.wanted.node {
+            // First, because it may have to refuse, and the tools take minutes.
+            packages::ensure().await?;
+        }
         self.install_tools().await?;
         cache::make(&self.logs())?;
         if self.wanted.node {
@@ -77,7 +81,6 @@ impl Cluster {
 
     /// Makes the node's namespaces, into which all parts go, and starts what takes long and waits for nothing.
     async fn open_node(&mut self) -> Result<()> {
-        packages::ensure().await?;
         let space = Space::open(&self.site.folder).await?;
         space.script(node::SETUP).await?;
         node::write_settings(&self.site)?;
