@@ -14,6 +14,8 @@
 
 mod decide;
 mod secret;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
