@@ -19,7 +19,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 · /p' $(MAKEFILE_LIST) | column -t -s '·'
 
 demo: needs cluster-tool image zenml ## the whole idea on a real Kubernetes, in a few minutes; KEEP=1 leaves it up
-	$(CLUSTER) demo $(if $(KEEP),--keep)
+	KEEP=$(KEEP) cluster/demo.sh
 
 test: needs zenml ## every test but those of real pods
 	cargo test --workspace
