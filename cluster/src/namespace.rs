@@ -4,7 +4,10 @@ use std::{
     any::Any,
     panic::{AssertUnwindSafe, resume_unwind},
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -34,6 +37,7 @@ struct Inner {
     name: String,
     /// For the deletion while dropping, when the test's own runtime may be ending.
     kubeconfig: Option<PathBuf>,
+    deleted: AtomicBool,
 }
 
 impl TestNamespace {
@@ -59,6 +63,7 @@ impl TestNamespace {
             client: client.clone(),
             name,
             kubeconfig,
+            deleted: AtomicBool::new(false),
         }));
         let accounts = namespace.api::<ServiceAccount>();
         let account = timeout(
@@ -94,13 +99,14 @@ impl TestNamespace {
 
     async fn delete(&self) {
         delete(self.0.client.clone(), &self.0.name).await;
+        self.0.deleted.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for Inner {
     /// A control plane of our own goes away as a whole. This is for the shared one, which may be somebody else's cluster.
     fn drop(&mut self) {
-        let Some(kubeconfig) = self.kubeconfig.take() else {
+        let Some(kubeconfig) = self.kubeconfig.take().filter(|_| !*self.deleted.get_mut()) else {
             return;
         };
         let name = std::mem::take(&mut self.name);

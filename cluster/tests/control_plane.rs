@@ -1,8 +1,9 @@
 //! The control plane: it starts, it is a real Kubernetes, and it survives its API server.
 
-use std::time::Duration;
+use std::{env::current_exe, panic::AssertUnwindSafe, process::Command, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use futures::FutureExt;
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
@@ -12,8 +13,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{
-    Api, Resource, ResourceExt,
-    api::{DeleteParams, PostParams},
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, ListParams, PostParams},
     runtime::wait::{
         await_condition,
         conditions::{is_deleted, is_deployment_completed},
@@ -21,7 +22,9 @@ use kube::{
 };
 use serde_json::{Value, from_value, json};
 use tokio::time::{Instant, timeout};
-use zenop_cluster::{ControlPlane, Options, client_from, dump, shared, with_namespace};
+use zenop_cluster::{
+    ControlPlane, Options, TestNamespace, client_from, dump, shared, with_namespace,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -106,20 +109,97 @@ async fn a_service_account_may_do_no_more_than_its_rights() -> Result<()> {
     .await
 }
 
+async fn await_deletion(client: Client, namespace: &str) -> Result<()> {
+    let namespaces = Api::<Namespace>::all(client);
+    let gone = |namespace: Option<&Namespace>| {
+        namespace.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some())
+    };
+    timeout(PATIENCE, await_condition(namespaces, namespace, gone)).await??;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_failing_test_still_loses_its_namespace() -> Result<()> {
-    let client = shared().await?.client().await?;
     let mut name = String::new();
     let told = with_namespace("failing", async |ns| {
         ns.name().clone_into(&mut name);
         bail!("on purpose")
     });
     assert_eq!(told.await.unwrap_err().to_string(), "on purpose");
-    let namespaces = Api::<Namespace>::all(client);
-    let gone = |namespace: Option<&Namespace>| {
-        namespace.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some())
+    await_deletion(shared().await?.client().await?, &name).await
+}
+
+#[tokio::test]
+async fn so_does_one_that_panics() -> Result<()> {
+    let mut name = String::new();
+    let told = with_namespace("panicking", async |ns| {
+        ns.name().clone_into(&mut name);
+        panic!("on purpose")
+    });
+    let panicked = AssertUnwindSafe(told).catch_unwind().await.unwrap_err();
+    assert_eq!(
+        panicked.downcast_ref(),
+        Some(&"on purpose"),
+        "another panic came out"
+    );
+    await_deletion(shared().await?.client().await?, &name).await
+}
+
+#[tokio::test]
+async fn and_one_that_only_lets_go() -> Result<()> {
+    let client = shared().await?.client().await?;
+    let namespace = TestNamespace::create(&client, "dropped").await?;
+    let name = namespace.name().to_owned();
+    drop(namespace);
+    await_deletion(client, &name).await
+}
+
+#[tokio::test]
+async fn an_existing_cluster_is_used_where_the_environment_says_so() -> Result<()> {
+    let plane = ControlPlane::start(Options {
+        audit: true,
+        ..Options::default()
+    })
+    .await?;
+    let status = Command::new(current_exe()?)
+        .args([
+            "--exact",
+            "what_an_owner_owned_goes_with_it",
+            "a_service_account_may_do_no_more_than_its_rights",
+        ])
+        .env("ZENOP_TEST_KUBECONFIG", plane.kubeconfig())
+        .status()?;
+    ensure!(status.success(), "the tests failed on an existing cluster");
+    // The server makes some too, but as itself.
+    let made = |event: &Value| {
+        let by_admin = event["user"]["username"] == "admin";
+        by_admin && event["verb"] == "create" && event["objectRef"]["resource"] == "namespaces"
     };
-    timeout(PATIENCE, await_condition(namespaces, &name, gone)).await??;
+    let events = plane.audit_events().await?;
+    let made = events.iter().filter(|event| made(event)).count();
+    assert_eq!(made, 2, "namespaces that the tests made there");
+    let tests = ListParams::default().labels("zenop-cluster/test=gc");
+    let left = Api::<Namespace>::all(plane.client().await?)
+        .list(&tests)
+        .await?;
+    let being_deleted = left
+        .iter()
+        .all(|namespace| namespace.metadata.deletion_timestamp.is_some());
+    ensure!(
+        being_deleted,
+        "a test left its namespace to somebody else's cluster"
+    );
+
+    let existing = ControlPlane::existing(plane.kubeconfig())?;
+    assert_eq!(
+        (existing.server_url(), existing.ca_pem()),
+        (plane.server_url(), plane.ca_pem())
+    );
+    let refused = existing.restart_apiserver().await.unwrap_err().to_string();
+    ensure!(
+        refused.contains("ZENOP_TEST_KUBECONFIG"),
+        "refused without a hint: {refused}"
+    );
     Ok(())
 }
 
