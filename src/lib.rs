@@ -4,6 +4,8 @@
 
 pub mod api;
 pub mod auth;
+pub mod http;
 pub mod reconcile;
 pub mod runtime;
 pub mod store;
+pub mod wire;

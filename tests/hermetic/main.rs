@@ -8,4 +8,7 @@
     reason = "a test that panics fails, as it should"
 )]
 
+mod http;
+#[path = "../support/mod.rs"]
+mod support;
 mod tidy;

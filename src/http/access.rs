@@ -1,0 +1,121 @@
+//! Who may call a route: a value in the table, checked here and nowhere else.
+//!
+//! A request is authenticated in this order (zenml-wire 2, cookies excepted): without a bearer
+//! credential it is refused as such; `ZENKEY_…` is an API key; anything else is a token. Either
+//! is checked against the state of this moment, so what was revoked is refused at once.
+
+use std::{convert::Infallible, future::ready};
+
+use axum::{
+    extract::{FromRequestParts, Request},
+    handler::Handler,
+    http::{HeaderMap, header::AUTHORIZATION, request::Parts},
+    response::{IntoResponse, Response},
+};
+use futures::future::Either;
+
+use crate::auth::{
+    api_key::{self, ApiKey},
+    principal::{Principal, Refused},
+};
+
+use super::{App, Refusal};
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody.
+    Anyone,
+    /// Every account.
+    Account,
+    /// Administrators, to do the thing that is named. No service account is one.
+    Admin(&'static str),
+}
+
+/// The account that makes a request. Only routes that ask for an account have one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller(pub Principal);
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Refusal;
+
+    /// Fails closed on a route that everybody may call.
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        parts
+            .extensions
+            .get()
+            .copied()
+            .ok_or(Refusal::NotAuthenticated)
+    }
+}
+
+/// A handler that only those may reach whom the table allows.
+#[derive(Clone)]
+pub(super) struct Guarded<H> {
+    pub(super) access: Access,
+    pub(super) handler: H,
+}
+
+impl<H, T> Handler<(Access, T), App> for Guarded<H>
+where
+    H: Handler<T, App>,
+    T: 'static,
+{
+    type Future = Either<std::future::Ready<Response>, H::Future>;
+
+    fn call(self, mut request: Request, app: App) -> Self::Future {
+        match self.access.admit(&mut request, &app) {
+            Ok(()) => Either::Right(self.handler.call(request, app)),
+            Err(refusal) => Either::Left(ready(refusal.into_response())),
+        }
+    }
+}
+
+impl Access {
+    fn admit(self, request: &mut Request, app: &App) -> Result<(), Refusal> {
+        if self == Self::Anyone {
+            return Ok(());
+        }
+        let caller = authenticate(request.headers(), app)?;
+        request.extensions_mut().insert(caller);
+        match self {
+            Self::Admin(action) => Err(Refusal::AdminsOnly(action)),
+            Self::Anyone | Self::Account => Ok(()),
+        }
+    }
+}
+
+fn authenticate(headers: &HeaderMap, app: &App) -> Result<Caller, Refusal> {
+    let credential = bearer(headers)?.ok_or(Refusal::NotAuthenticated)?;
+    let view = app.view()?;
+    let now = app.now();
+    let principal = if credential.starts_with(api_key::PREFIX) {
+        let key: ApiKey = credential.parse().map_err(|_| Refused::BadKey)?;
+        view.directory.authenticate(&view.keyring, &key, now)?
+    } else {
+        let server = view.settings.id;
+        let claims = app
+            .tokens()
+            .verify(&view.keyring, server, credential, now)?;
+        view.directory.check(&claims, now)?
+    };
+    Ok(Caller(principal))
+}
+
+/// The credential of a request. Two of them are none: which would count is anybody's guess.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Ok(None);
+    };
+    let text = value.to_str().map_err(|_| Refused::BadToken)?;
+    let bearer = text.split_once(' ').filter(|(scheme, credential)| {
+        scheme.eq_ignore_ascii_case("bearer") && !credential.trim().is_empty()
+    });
+    Ok(bearer.map(|(_, credential)| credential))
+}
+
+/// Where the table allows administrators only, nobody gets further yet.
+pub(super) async fn unreachable() -> Result<Infallible, Refusal> {
+    Err(Refusal::Unexpected)
+}

@@ -1,0 +1,216 @@
+//! What a client is told when it gets no answer: the closed set of refusals, and the one place
+//! that gives each its status and its shape (zenml-wire 3).
+//!
+//! No text here repeats what a client sent, but for a name that a caller who is logged in asked
+//! for. Nothing internal is ever shown.
+
+use axum::{
+    Json,
+    http::{
+        HeaderValue, StatusCode,
+        header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE},
+    },
+    response::{IntoResponse, Response},
+};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::{
+    auth::principal::Refused,
+    store::Unavailable,
+    wire::{
+        error::{Exception, Plain, Raised, Unexpected},
+        login::Grant,
+    },
+};
+
+use super::list;
+
+/// Why a request is not answered.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// It came without a credential.
+    #[error("Not authenticated")]
+    NotAuthenticated,
+    /// Its credential is not accepted.
+    #[error("Authentication error: {0}")]
+    Credentials(#[from] Refused),
+    /// Nothing can be decided now.
+    #[error("{}", unavailable(*.0))]
+    Unavailable(#[from] Unavailable),
+    /// Its caller may not do that.
+    #[error("Only admin users can perform `{0}` without RBAC enabled.")]
+    AdminsOnly(&'static str),
+
+    /// No such service account.
+    #[error("No service account with the '{0}' name or ID was found")]
+    NoAccount(String),
+    /// No such key of an account.
+    #[error(
+        "An API key with ID or name '{key}' is not configured for service account with ID '{account}'."
+    )]
+    NoKey {
+        /// The key's name or id.
+        key: String,
+        /// The account's id.
+        account: Uuid,
+    },
+    /// No such project.
+    #[error("Unable to get project with name or ID '{0}': No project with this name or ID found.")]
+    NoProject(String),
+    /// No such stack.
+    #[error("Unable to get stack with name or ID '{0}': No stack with this ID found.")]
+    NoStack(Uuid),
+    /// No such page.
+    #[error(transparent)]
+    NoPage(#[from] list::NoPage),
+
+    /// Path, query or form cannot be read.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// A filter cannot be read.
+    #[error("{0}")]
+    Filter(&'static str),
+    /// A login without what its grant needs.
+    #[error("{0}")]
+    Form(&'static str),
+    /// A grant that is not served.
+    #[error("Unsupported grant type: {0}.")]
+    Grant(Grant),
+    /// A grant that ZenML does not know.
+    #[error("Unsupported grant type.")]
+    UnknownGrant,
+
+    /// No such route.
+    #[error("Not Found")]
+    NotFound,
+    /// The route does not know this method, but those, where it is a route.
+    #[error("Method Not Allowed")]
+    Method(Option<HeaderValue>),
+    /// A preflight: no other origin may call.
+    #[error("Disallowed CORS origin")]
+    Preflight,
+    /// A file upload.
+    #[error("File uploads are not allowed on this endpoint.")]
+    Upload,
+    /// The body is longer than the route takes.
+    #[error("Request Entity Too Large")]
+    TooLarge,
+    /// The body did not come whole.
+    #[error("There was an error parsing the body")]
+    BrokenBody,
+    /// The request did not come whole in time.
+    #[error("Request Timeout")]
+    Timeout,
+    /// Our fault; the log knows more.
+    #[error("An unexpected error occurred.")]
+    Unexpected,
+}
+
+/// Marks an answer that gets an `X-Request-ID`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Traced;
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let text = self.to_string();
+        let raised = |status, class| raised(status, class, &text);
+        let plain = |status| plain(status, &text);
+        match self {
+            Self::NotAuthenticated => (
+                [(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))],
+                plain(StatusCode::UNAUTHORIZED),
+            )
+                .into_response(),
+            Self::Credentials(_) => raised(StatusCode::UNAUTHORIZED, "CredentialsNotValid"),
+            Self::Unavailable(why) => (
+                [(RETRY_AFTER, retry_after(why))],
+                raised(StatusCode::SERVICE_UNAVAILABLE, "RuntimeError"),
+            )
+                .into_response(),
+            Self::AdminsOnly(_) => raised(StatusCode::FORBIDDEN, "IllegalOperationError"),
+            Self::NoAccount(_) | Self::NoKey { .. } | Self::NoProject(_) | Self::NoStack(_) => {
+                missing(&text)
+            }
+            Self::NoPage(_) => raised(StatusCode::BAD_REQUEST, "ValueError"),
+            Self::Malformed(_) => bare(&text),
+            Self::Filter(_) => filter(&text),
+            Self::Form(_) | Self::Grant(_) | Self::UnknownGrant | Self::BrokenBody => {
+                plain(StatusCode::BAD_REQUEST)
+            }
+            Self::NotFound => plain(StatusCode::NOT_FOUND),
+            Self::Method(allowed) => not_allowed(allowed, plain(StatusCode::METHOD_NOT_ALLOWED)),
+            Self::Preflight => (StatusCode::BAD_REQUEST, text).into_response(),
+            Self::Upload => plain(StatusCode::FORBIDDEN),
+            Self::TooLarge => closing(StatusCode::PAYLOAD_TOO_LARGE.into_response()),
+            Self::Timeout => closing(plain(StatusCode::REQUEST_TIMEOUT)),
+            Self::Unexpected => raised(StatusCode::INTERNAL_SERVER_ERROR, "RuntimeError"),
+        }
+    }
+}
+
+/// The answer to a request that made us panic. No exception of ZenML, so of another shape.
+pub(super) fn panicked(request_id: &str) -> Response {
+    let body = Json(Unexpected {
+        detail: "An unexpected error occurred.",
+        request_id,
+    });
+    closing((StatusCode::INTERNAL_SERVER_ERROR, body).into_response())
+}
+
+fn plain(status: StatusCode, detail: &str) -> Response {
+    (status, Json(Plain { detail })).into_response()
+}
+
+fn raised(status: StatusCode, class: &'static str, text: &str) -> Response {
+    let detail = Exception(class, text);
+    let mut response = (status, Json(Raised { detail })).into_response();
+    response.extensions_mut().insert(Traced);
+    response
+}
+
+/// A `KeyError` quotes its message once more.
+fn missing(text: &str) -> Response {
+    raised(StatusCode::NOT_FOUND, "KeyError", &format!("{text:?}"))
+}
+
+/// ZenML sends no `X-Request-ID` with either form of 422.
+fn bare(text: &str) -> Response {
+    let body = Json(Exception("ValueError", text));
+    (StatusCode::UNPROCESSABLE_ENTITY, body).into_response()
+}
+
+fn filter(text: &str) -> Response {
+    let detail = Exception("ValueError", text);
+    (StatusCode::UNPROCESSABLE_ENTITY, Json(Raised { detail })).into_response()
+}
+
+fn not_allowed(allowed: Option<HeaderValue>, mut response: Response) -> Response {
+    if let Some(allowed) = allowed {
+        response.headers_mut().insert(ALLOW, allowed);
+    }
+    response
+}
+
+/// What is left of the request is not read, so the connection ends with it.
+fn closing(mut response: Response) -> Response {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+    response
+}
+
+/// Without what the state comes from, which is not the client's business.
+fn unavailable(why: Unavailable) -> &'static str {
+    match why {
+        Unavailable::NotSynced => "The server is starting.",
+        Unavailable::Stale => "The server cannot be sure of its state.",
+    }
+}
+
+/// In seconds. A first list takes one; a lost connection is tried again within five.
+fn retry_after(why: Unavailable) -> HeaderValue {
+    HeaderValue::from_static(match why {
+        Unavailable::NotSynced => "1",
+        Unavailable::Stale => "5",
+    })
+}

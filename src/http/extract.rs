@@ -1,0 +1,199 @@
+//! What handlers take from a request. Every one refuses in ZenML's shape and repeats no input.
+
+use std::{fmt, sync::Arc};
+
+use axum::{
+    body::{Body, Bytes, to_bytes},
+    extract::{FromRequest, FromRequestParts, RawPathParams, Request},
+    http::{
+        HeaderMap, HeaderName, HeaderValue,
+        header::{CONTENT_LENGTH, CONTENT_TYPE},
+        request::Parts,
+    },
+};
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::{Refusal, list};
+
+/// The longest body of a login, in bytes.
+pub(super) const MAX_FORM: usize = 16 << 10;
+/// The longest body of any request, in bytes.
+pub(super) const MAX_BODY: u64 = 64 << 10;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What the log and an error answer call a request: the client's own name for it, or ours.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(Arc<str>);
+
+impl RequestId {
+    /// The client's name, if it is one that can stand in a log; else eight digits made of
+    /// `number`.
+    pub(super) fn of(headers: &HeaderMap, number: u32) -> Self {
+        let given = headers.get(REQUEST_ID).and_then(|v| v.to_str().ok());
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        match given {
+            Some(id) if (1..=64).contains(&id.len()) && id.chars().all(plain) => Self(id.into()),
+            // An odd factor permutes: neighbours do not look alike, and none repeats.
+            _ => Self(format!("{:08x}", number.wrapping_mul(0x9e37_79b1)).into()),
+        }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(super) fn put(&self, headers: &mut HeaderMap) {
+        if let Ok(value) = HeaderValue::from_str(&self.0) {
+            headers.insert(REQUEST_ID, value);
+        }
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for RequestId {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        parts.extensions.get().cloned().ok_or(Refusal::Unexpected)
+    }
+}
+
+/// The length that a request announces.
+pub(super) fn announced_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// A form. A body of another type is an empty form, as for ZenML; a field given twice is refused.
+pub(super) struct Form<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Default, S: Sync> FromRequest<S> for Form<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        if announced_length(&parts.headers).is_some_and(|length| length > MAX_FORM as u64) {
+            return Err(Refusal::TooLarge);
+        }
+        let body = read(body).await?;
+        if !is_form(&parts.headers) {
+            return Ok(Self(T::default()));
+        }
+        serde_urlencoded::from_bytes(&body)
+            .map(Self)
+            .map_err(|_| Refusal::Malformed("The form cannot be read."))
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, Refusal> {
+    to_bytes(body, MAX_FORM).await.map_err(|error| {
+        let source = std::error::Error::source(&error);
+        match source.is_some_and(|s| s.is::<http_body_util::LengthLimitError>()) {
+            true => Refusal::TooLarge,
+            false => Refusal::BrokenBody,
+        }
+    })
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let essence = |value: &HeaderValue| {
+        let text = value.to_str().ok()?;
+        let essence = text.split(';').next()?.trim();
+        Some(essence.eq_ignore_ascii_case("application/x-www-form-urlencoded"))
+    };
+    headers.get(CONTENT_TYPE).and_then(essence) == Some(true)
+}
+
+/// A name or an id in a path. Whatever looks like an id is one, in any spelling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NameOrId {
+    /// An id.
+    Id(Uuid),
+    /// A name.
+    Name(String),
+}
+
+impl NameOrId {
+    fn new(text: &str) -> Self {
+        Uuid::try_parse(text).map_or_else(|_| Self::Name(text.to_owned()), Self::Id)
+    }
+}
+
+impl fmt::Display for NameOrId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
+/// The first or only parameter of a path: a name or an id.
+pub(super) struct Named(pub(super) NameOrId);
+
+/// The first or only parameter of a path: an id, in any spelling.
+pub(super) struct Identified(pub(super) Uuid);
+
+/// The two parameters of a path: the id of an owner, and a name or an id.
+pub(super) struct OwnedBy(pub(super) Uuid, pub(super) NameOrId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let params = params(parts, state).await?;
+        Ok(Self(NameOrId::new(nth(&params, 0)?)))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Identified {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let params = params(parts, state).await?;
+        id(nth(&params, 0)?).map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for OwnedBy {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let params = params(parts, state).await?;
+        let owner = id(nth(&params, 0)?)?;
+        Ok(Self(owner, NameOrId::new(nth(&params, 1)?)))
+    }
+}
+
+async fn params<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<RawPathParams, Refusal> {
+    RawPathParams::from_request_parts(parts, state)
+        .await
+        .map_err(|_| Refusal::Malformed("The path is not UTF-8."))
+}
+
+fn nth(params: &RawPathParams, n: usize) -> Result<&str, Refusal> {
+    let (_, value) = params.iter().nth(n).ok_or(Refusal::Unexpected)?;
+    Ok(value)
+}
+
+fn id(text: &str) -> Result<Uuid, Refusal> {
+    Uuid::try_parse(text).map_err(|_| Refusal::Malformed("The id in the path is not a UUID."))
+}
+
+/// Whether a single object is shown with its metadata. It is, unless told otherwise.
+pub(super) struct Hydrate(pub(super) bool);
+
+impl<S: Sync> FromRequestParts<S> for Hydrate {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let query = parts.uri.query().unwrap_or_default();
+        list::hydrate(query).map(|given| Self(given.unwrap_or(true)))
+    }
+}

@@ -1,0 +1,135 @@
+//! What the sidecar counts. Labels are closed sets: no client can make a new one.
+
+use std::{collections::HashSet, time::Duration};
+
+use axum::http::{Method, StatusCode};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+/// Of a path that is no route.
+pub(in crate::http) const NO_ROUTE: &str = "none";
+
+/// The metrics of the HTTP half.
+#[derive(Clone, Debug)]
+pub(in crate::http) struct Metrics {
+    routes: HashSet<&'static str>,
+    requests: Family<Answered, Counter>,
+    seconds: Family<Route, Histogram>,
+    logins: Family<Login, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    method: &'static str,
+    route: &'static str,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    route: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Login {
+    outcome: LoginOutcome,
+}
+
+/// How a login ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(in crate::http) enum LoginOutcome {
+    Granted,
+    BadKey,
+    InactiveKey,
+    InactiveAccount,
+    BadRequest,
+    UnsupportedGrant,
+    Unavailable,
+}
+
+impl Metrics {
+    /// Metrics of these routes, that `registry` shows.
+    pub(in crate::http) fn register(
+        routes: impl IntoIterator<Item = &'static str>,
+        registry: &mut Registry,
+    ) -> Self {
+        let metrics = Self {
+            routes: routes.into_iter().collect(),
+            requests: Family::default(),
+            seconds: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.000_1, 4.0, 8))
+            }),
+            logins: Family::default(),
+        };
+        registry.register(
+            "zenop_http_requests",
+            "Requests by method, route and class of status",
+            metrics.requests.clone(),
+        );
+        registry.register(
+            "zenop_http_request_seconds",
+            "How long requests took",
+            metrics.seconds.clone(),
+        );
+        registry.register("zenop_logins", "Logins by outcome", metrics.logins.clone());
+        metrics
+    }
+
+    /// The label of a path that the router matched.
+    pub(in crate::http) fn route(&self, path: &str) -> &'static str {
+        self.routes.get(path).copied().unwrap_or(NO_ROUTE)
+    }
+
+    pub(in crate::http) fn answered(
+        &self,
+        method: &'static str,
+        route: &'static str,
+        status: StatusCode,
+        took: Duration,
+    ) {
+        let status = class(status);
+        let labels = Answered {
+            method,
+            route,
+            status,
+        };
+        self.requests.get_or_create(&labels).inc();
+        self.seconds
+            .get_or_create(&Route { route })
+            .observe(took.as_secs_f64());
+    }
+
+    pub(in crate::http) fn login(&self, outcome: LoginOutcome) {
+        self.logins.get_or_create(&Login { outcome }).inc();
+    }
+}
+
+/// The label of a method.
+pub(in crate::http) fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+fn class(status: StatusCode) -> &'static str {
+    match status.as_u16() / 100 {
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        5 => "5xx",
+        _ => "other",
+    }
+}

@@ -1,0 +1,95 @@
+//! What happens around every request, once: a name for it, limits, what becomes of a panic,
+//! security headers, a count and a line in the log.
+
+mod metrics;
+mod secure_headers;
+
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{
+        HeaderMap, Method,
+        header::{ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, ORIGIN},
+    },
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use futures::FutureExt;
+use tracing::{debug, error};
+
+pub(super) use metrics::{LoginOutcome, Metrics};
+pub(super) use secure_headers::SecureHeaders;
+
+use super::{
+    App, Refusal,
+    error::{Traced, panicked},
+    extract::{MAX_BODY, RequestId, announced_length},
+};
+
+/// Everything around a request but `/health` and `/ready`.
+pub(super) async fn around(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let begun = app.now();
+    let id = RequestId::of(request.headers(), app.next_request());
+    let method = metrics::method(request.method());
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map_or(metrics::NO_ROUTE, |path| app.metrics().route(path.as_str()));
+    request.extensions_mut().insert(id.clone());
+
+    let mut response = match limits(&request) {
+        Ok(()) => answer(app.request_timeout(), request, next, &id).await,
+        Err(refusal) => refusal.into_response(),
+    };
+
+    let headers = app.headers().of(app.settings());
+    response.headers_mut().extend(
+        headers
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone())),
+    );
+    if response.extensions_mut().remove::<Traced>().is_some() {
+        id.put(response.headers_mut());
+    }
+    let took = Duration::try_from(app.now().duration_since(begun)).unwrap_or_default();
+    let status = response.status();
+    app.metrics().answered(method, route, status, took);
+    let (status, micros) = (status.as_u16(), took.as_micros());
+    debug!(request = %id, method, route, status, micros, "answered");
+    response
+}
+
+/// What is refused whatever the route.
+fn limits(request: &Request) -> Result<(), Refusal> {
+    let headers = request.headers();
+    if announced_length(headers).is_some_and(|length| length > MAX_BODY) {
+        return Err(Refusal::TooLarge);
+    }
+    match *request.method() {
+        Method::POST if is_upload(headers) => Err(Refusal::Upload),
+        Method::OPTIONS if is_preflight(headers) => Err(Refusal::Preflight),
+        _ => Ok(()),
+    }
+}
+
+fn is_upload(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    content_type.is_some_and(|text| text.to_ascii_lowercase().contains("multipart/form-data"))
+}
+
+fn is_preflight(headers: &HeaderMap) -> bool {
+    headers.contains_key(ORIGIN) && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// The route's answer, or what is said in its place.
+async fn answer(limit: Duration, request: Request, next: Next, id: &RequestId) -> Response {
+    let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match tokio::time::timeout(limit, answer).await {
+        Ok(Ok(response)) => response,
+        // The panic's own text went to the panic hook.
+        Ok(Err(_)) => {
+            error!(request = %id, "a handler panicked");
+            panicked(id.as_str())
+        }
+        Err(_) => Refusal::Timeout.into_response(),
+    }
+}

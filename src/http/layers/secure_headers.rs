@@ -1,0 +1,143 @@
+//! The security headers of every answer (zenml-wire 13.1): ZenML's set, each on, off or custom.
+
+use std::sync::Arc;
+
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{
+        CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, SERVER, STRICT_TRANSPORT_SECURITY,
+        VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    },
+};
+use parking_lot::RwLock;
+
+use crate::store::Settings;
+
+const HSTS: &str = "max-age=63072000; includeSubdomains";
+const XFO: &str = "SAMEORIGIN";
+const CONTENT: &str = "nosniff";
+/// Nothing that we answer is a page that loads anything.
+const CSP: &str = "default-src 'none'; frame-ancestors 'none'";
+const REFERRER: &str = "no-referrer-when-downgrade";
+const CACHE: &str = "no-store, no-cache, must-revalidate";
+const PERMISSIONS: &str = "accelerometer=(), autoplay=(), camera=(), encrypted-media=(), \
+     geolocation=(), gyroscope=(), magnetometer=(), microphone=(), midi=(), payment=(), \
+     sync-xhr=(), usb=()";
+const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
+
+/// The headers, made once for each change of the settings.
+#[derive(Debug, Default)]
+pub(in crate::http) struct SecureHeaders {
+    made: RwLock<Option<Made>>,
+}
+
+#[derive(Debug)]
+struct Made {
+    /// Of which settings. Held, so that no others get the same address.
+    of: Option<Arc<Settings>>,
+    headers: Arc<HeaderMap>,
+}
+
+impl Made {
+    fn is_of(&self, settings: Option<&Arc<Settings>>) -> bool {
+        match (&self.of, settings) {
+            (Some(of), Some(settings)) => Arc::ptr_eq(of, settings),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}
+
+impl SecureHeaders {
+    /// The headers of the settings of this moment; the defaults while there are none.
+    pub(in crate::http) fn of(&self, settings: Option<Arc<Settings>>) -> Arc<HeaderMap> {
+        if let Some(made) = &*self.made.read()
+            && made.is_of(settings.as_ref())
+        {
+            return Arc::clone(&made.headers);
+        }
+        let headers = Arc::new(headers(settings.as_deref()));
+        *self.made.write() = Some(Made {
+            of: settings,
+            headers: Arc::clone(&headers),
+        });
+        headers
+    }
+}
+
+fn headers(settings: Option<&Settings>) -> HeaderMap {
+    let chosen = settings.map(|settings| &settings.headers);
+    let id = settings.map(|settings| settings.id.to_string());
+    let rows = [
+        (SERVER, chosen.map(|c| &c.server), id.as_deref()),
+        (
+            STRICT_TRANSPORT_SECURITY,
+            chosen.map(|c| &c.hsts),
+            Some(HSTS),
+        ),
+        (X_FRAME_OPTIONS, chosen.map(|c| &c.xfo), Some(XFO)),
+        (
+            X_CONTENT_TYPE_OPTIONS,
+            chosen.map(|c| &c.content),
+            Some(CONTENT),
+        ),
+        (CONTENT_SECURITY_POLICY, chosen.map(|c| &c.csp), Some(CSP)),
+        (REFERRER_POLICY, chosen.map(|c| &c.referrer), Some(REFERRER)),
+        (CACHE_CONTROL, chosen.map(|c| &c.cache), Some(CACHE)),
+        (
+            PERMISSIONS_POLICY,
+            chosen.map(|c| &c.permissions),
+            Some(PERMISSIONS),
+        ),
+    ];
+    let chosen = rows.into_iter().filter_map(|(name, chosen, default)| {
+        let value = value(chosen.and_then(Option::as_deref), default)?;
+        Some((name, value))
+    });
+    chosen
+        .chain([(VARY, HeaderValue::from_static("Origin"))])
+        .collect()
+}
+
+/// What a setting makes of a header. A text that cannot be one counts as none.
+fn value(chosen: Option<&str>, default: Option<&str>) -> Option<HeaderValue> {
+    let default = || default.and_then(|text| HeaderValue::from_str(text).ok());
+    match chosen.map(str::to_ascii_lowercase).as_deref() {
+        Some("off" | "no" | "none" | "false" | "disabled") => None,
+        None | Some("on" | "yes" | "true" | "enabled") => default(),
+        Some(_) => chosen
+            .and_then(|text| HeaderValue::from_str(text).ok())
+            .or_else(default),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(chosen: Option<&str>) -> Option<String> {
+        value(chosen, Some("default")).map(|v| v.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_setting_is_on_off_or_a_text() {
+        for off in ["off", "no", "none", "false", "disabled", "OFF"] {
+            assert_eq!(shown(Some(off)), None, "{off}");
+        }
+        for on in ["on", "yes", "true", "enabled", "True"] {
+            assert_eq!(shown(Some(on)).unwrap(), "default", "{on}");
+        }
+        assert_eq!(shown(None).unwrap(), "default");
+        assert_eq!(shown(Some("DENY")).unwrap(), "DENY");
+        assert_eq!(shown(Some("a\r\nb: c")).unwrap(), "default");
+    }
+
+    #[test]
+    fn are_made_once_for_the_same_settings() {
+        let headers = SecureHeaders::default();
+        let none = headers.of(None);
+        assert!(Arc::ptr_eq(&none, &headers.of(None)));
+        assert!(!none.contains_key(SERVER));
+        assert_eq!(none.len(), 8);
+    }
+}

@@ -1,0 +1,153 @@
+//! The one table of routes, and the router made of it.
+
+use std::{collections::BTreeMap, future::ready};
+
+use axum::{
+    Router,
+    handler::Handler,
+    http::{HeaderValue, Method},
+    middleware::from_fn_with_state,
+    routing::{MethodFilter, MethodRouter, any},
+};
+
+use super::{
+    App, Refusal,
+    access::{Access, Guarded, unreachable},
+    layers::around,
+    routes::{api_keys, constants, current_user, health, info, login, service_accounts},
+};
+
+/// A row of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path, with its parameters in braces.
+    pub path: &'static str,
+    /// Who may call it.
+    pub access: Access,
+}
+
+#[rustfmt::skip]
+fn table() -> Table {
+    use Access::{Account, Admin, Anyone};
+    use Method as M;
+    Table::default()
+        // What one needs to find and enter the server.
+        .row(M::GET,    "/api/v1/info",             Anyone,  info::info)
+        .row(M::GET,    "/api/v1/version",          Anyone,  info::version)
+        .row(M::POST,   "/api/v1/login",            Anyone,  login::login)
+        .row(M::GET,    "/api/v1/logout",           Anyone,  login::logout)
+        .row(M::GET,    "/api/v1/current-user",     Account, current_user::show)
+        // Service accounts and their keys.
+        .row(M::GET,    ACCOUNTS,                   Account, service_accounts::list)
+        .row(M::POST,   ACCOUNTS,                   Admin("create service account"), unreachable)
+        .row(M::GET,    ACCOUNT,                    Account, service_accounts::show)
+        .row(M::PUT,    ACCOUNT,                    Admin("update service account"), unreachable)
+        .row(M::DELETE, ACCOUNT,                    Admin("delete service account"), unreachable)
+        .row(M::GET,    KEYS,                       Account, api_keys::list)
+        .row(M::POST,   KEYS,                       Admin("create API key"), unreachable)
+        .row(M::GET,    KEY,                        Account, api_keys::show)
+        .row(M::PUT,    KEY,                        Admin("update API key"), unreachable)
+        .row(M::DELETE, KEY,                        Admin("delete API key"), unreachable)
+        .row(M::PUT,    ROTATE,                     Admin("rotate API key"), unreachable)
+        // What a client needs to see to begin.
+        .row(M::GET,    "/api/v1/projects",         Account, constants::projects)
+        .row(M::GET,    "/api/v1/projects/{project}", Account, constants::project)
+        .row(M::GET,    "/api/v1/stacks",           Account, constants::stacks)
+        .row(M::GET,    "/api/v1/stacks/{stack}",   Account, constants::stack)
+}
+
+const ACCOUNTS: &str = "/api/v1/service_accounts";
+const ACCOUNT: &str = "/api/v1/service_accounts/{account}";
+const KEYS: &str = "/api/v1/service_accounts/{account}/api_keys";
+const KEY: &str = "/api/v1/service_accounts/{account}/api_keys/{key}";
+const ROTATE: &str = "/api/v1/service_accounts/{account}/api_keys/{key}/rotate";
+
+/// Every route but `/health` and `/ready`, which everybody may call by any method.
+pub fn routes() -> Vec<Route> {
+    table().rows
+}
+
+/// The paths of the table.
+pub(super) fn paths() -> impl Iterator<Item = &'static str> {
+    table().paths.into_keys()
+}
+
+/// The whole server: the table behind the layer, the probes beside it.
+pub(super) fn router(app: App) -> Router {
+    let routes = table().paths.into_iter();
+    routes
+        .fold(Router::new(), |router, (path, methods)| {
+            router.route(path, methods.build())
+        })
+        .fallback(no_route)
+        .layer(from_fn_with_state(app.clone(), around))
+        .route("/health", any(health::health))
+        .route("/ready", any(health::ready))
+        .with_state(app)
+}
+
+/// ZenML serves its dashboard under every path, so an unknown path knows GET.
+async fn no_route(method: Method) -> Refusal {
+    match method {
+        Method::GET => Refusal::NotFound,
+        _ => Refusal::Method(None),
+    }
+}
+
+#[derive(Default)]
+struct Table {
+    rows: Vec<Route>,
+    paths: BTreeMap<&'static str, Methods>,
+}
+
+#[derive(Default)]
+struct Methods {
+    router: MethodRouter<App>,
+    allowed: Vec<Method>,
+}
+
+impl Table {
+    fn row<H, T>(mut self, method: Method, path: &'static str, access: Access, handler: H) -> Self
+    where
+        H: Handler<T, App>,
+        T: 'static,
+    {
+        let methods = self.paths.remove(path).unwrap_or_default();
+        let handler = Guarded { access, handler };
+        let methods = methods.on(method.clone(), handler);
+        self.paths.insert(path, methods);
+        self.rows.push(Route {
+            method,
+            path,
+            access,
+        });
+        self
+    }
+}
+
+impl Methods {
+    fn on<H, T>(mut self, method: Method, handler: Guarded<H>) -> Self
+    where
+        H: Handler<T, App>,
+        T: 'static,
+    {
+        if let Ok(filter) = MethodFilter::try_from(method.clone()) {
+            self.router = self.router.on(filter, handler);
+            self.allowed.push(method);
+        }
+        self
+    }
+
+    /// Whatever the path does not know is 405, HEAD included.
+    fn build(self) -> MethodRouter<App> {
+        let names: Vec<&str> = self.allowed.iter().map(Method::as_str).collect();
+        let allowed = HeaderValue::from_str(&names.join(", ")).ok();
+        let refuse = move || ready(Refusal::Method(allowed.clone()));
+        self.router
+            .fallback(refuse.clone())
+            // Else HEAD would reach what GET does, and OPTIONS get an `allow` that says so.
+            .on(MethodFilter::HEAD.or(MethodFilter::OPTIONS), refuse)
+    }
+}

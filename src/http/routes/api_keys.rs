@@ -1,0 +1,104 @@
+//! API keys of a service account (zenml-wire.md 8.2). The key itself is never shown.
+
+use axum::{extract::State, http::Uri, response::Response};
+use jiff::Timestamp;
+
+use super::{json, query, service_accounts};
+use crate::{
+    auth::directory::{Account, Directory, Key},
+    http::{
+        App, Refusal,
+        extract::{Hydrate, Identified, NameOrId, OwnedBy},
+        list::{Column, Value},
+    },
+    wire::{
+        Time,
+        account::{ApiKey, ApiKeyBody, ApiKeyMetadata},
+    },
+};
+
+const COLUMNS: &[Column<Key>] = &[
+    Column::id("id", |k, _| Value::Id(k.id)),
+    Column::time("created", |k, _| Value::Time(k.created)),
+    Column::time("updated", |k, _| Value::Time(updated(k))),
+    Column::text("name", |k, _| Value::Text(&k.name)),
+    Column::text("description", |k, _| Value::Text(&k.description)),
+    Column::bool("active", |k, now| Value::Bool(active(k, now))),
+    Column::time("last_login", |_, _| Value::Null),
+    Column::time("last_rotated", |k, _| k.last_rotated.into()),
+];
+
+/// `GET /service_accounts/{id}/api_keys`.
+pub(in crate::http) async fn list(
+    State(app): State<App>,
+    Identified(account): Identified,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    let query = query(&uri, COLUMNS)?;
+    let (view, now) = (app.view()?, app.now());
+    let account = service_accounts::find(&view.directory, &NameOrId::Id(account))?;
+    let keys = view.directory.keys_of(account);
+    let page = query.page(keys, now, |key| rendered(account, key, query.hydrate, now))?;
+    json(&page)
+}
+
+/// `GET /service_accounts/{id}/api_keys/{name or id}`.
+pub(in crate::http) async fn show(
+    State(app): State<App>,
+    OwnedBy(account, wanted): OwnedBy,
+    Hydrate(hydrate): Hydrate,
+) -> Result<Response, Refusal> {
+    let view = app.view()?;
+    let account = service_accounts::find(&view.directory, &NameOrId::Id(account))?;
+    let key = find(&view.directory, account, &wanted)?;
+    json(&rendered(account, key, hydrate, app.now()))
+}
+
+fn find<'a>(
+    directory: &'a Directory,
+    account: &Account,
+    wanted: &NameOrId,
+) -> Result<&'a Key, Refusal> {
+    let is_wanted = |key: &&Key| match wanted {
+        NameOrId::Id(id) => key.id == *id,
+        NameOrId::Name(name) => key.name == *name,
+    };
+    let found = directory.keys_of(account).find(is_wanted);
+    found.ok_or_else(|| Refusal::NoKey {
+        key: wanted.to_string(),
+        account: account.id,
+    })
+}
+
+fn rendered<'a>(account: &'a Account, key: &'a Key, hydrate: bool, now: Timestamp) -> ApiKey<'a> {
+    let body = ApiKeyBody {
+        created: Time(key.created),
+        updated: Time(updated(key)),
+        key: None,
+        active: active(key, now),
+        service_account: service_accounts::rendered(account, false),
+    };
+    let metadata = hydrate.then(|| ApiKeyMetadata {
+        description: &key.description,
+        retain_period_minutes: retained(key),
+        last_login: None,
+        last_rotated: key.last_rotated.map(Time),
+    });
+    ApiKey::new(key.id, &key.name, body, metadata)
+}
+
+/// ZenML has no expiry: what expired is not active.
+fn active(key: &Key, now: Timestamp) -> bool {
+    key.active && key.expires.is_none_or(|end| now < end)
+}
+
+fn updated(key: &Key) -> Timestamp {
+    key.last_rotated.unwrap_or(key.created)
+}
+
+/// How long the key before this one stays valid, in minutes from its replacement.
+fn retained(key: &Key) -> i64 {
+    let ends = key.generations.iter().filter_map(|g| g.valid_until);
+    let replaced = key.last_rotated.zip(ends.max());
+    replaced.map_or(0, |(at, end)| end.duration_since(at).as_mins().max(0))
+}

@@ -1,0 +1,155 @@
+//! `POST /login`: an API key becomes a token (zenml-wire.md 5).
+//!
+//! 1. The form is read, and the grant found: named, or told by the fields that are there.
+//! 2. The key is checked against the view: by whom, for whom, whether it is active now.
+//! 3. A token is signed, without the view.
+//! 4. What was decided is counted and logged, whichever way it went.
+
+use axum::{extract::State, response::Response};
+use jiff::{SignedDuration, Timestamp};
+use secrecy::ExposeSecret;
+use tracing::info;
+use uuid::Uuid;
+
+use super::json;
+use crate::{
+    auth::{
+        api_key::ApiKey,
+        principal::{Principal, Refused},
+        token::{self, Claims},
+    },
+    http::{
+        App, Refusal,
+        extract::{Form, RequestId},
+        layers::LoginOutcome,
+    },
+    wire::login::{Grant, LoginForm, Token},
+};
+
+/// `POST /login`.
+pub(in crate::http) async fn login(
+    State(app): State<App>,
+    request: RequestId,
+    form: Result<Form<LoginForm>, Refusal>,
+) -> Result<Response, Refusal> {
+    let mut claimed = None;
+    let granted = form.and_then(|Form(form)| api_key(&form)).and_then(|key| {
+        claimed = Some(key.id);
+        authenticate(&app, &key)
+    });
+    report(&app, &request, claimed, granted.as_ref());
+    granted.and_then(|granted| granted.answer())
+}
+
+/// `GET /logout`: there is no session to end. A token is revoked by its key.
+pub(in crate::http) async fn logout() -> Result<Response, Refusal> {
+    json(&())
+}
+
+/// What a login was granted.
+struct Granted {
+    principal: Principal,
+    token: String,
+    seconds: i64,
+}
+
+impl Granted {
+    fn answer(&self) -> Result<Response, Refusal> {
+        json(&Token::bearer(&self.token, self.seconds))
+    }
+}
+
+/// The key in a form, if the form is one that brings a key.
+fn api_key(form: &LoginForm) -> Result<ApiKey, Refusal> {
+    let given = form
+        .password
+        .as_ref()
+        .filter(|p| !p.expose_secret().is_empty());
+    match grant(form, given.is_some())? {
+        Grant::ApiKey => {
+            let text = given.ok_or(Refusal::Form("API key is required."))?;
+            let key = text.expose_secret().parse();
+            key.map_err(|_| Refused::BadKey.into())
+        }
+        Grant::Password if form.username.is_none() && form.grant_type.is_none() => {
+            Err(Refusal::Form("Invalid request: username is required."))
+        }
+        other => Err(Refusal::Grant(other)),
+    }
+}
+
+fn grant(form: &LoginForm, password: bool) -> Result<Grant, Refusal> {
+    let device_code = form.device_code.as_ref();
+    match &form.grant_type {
+        Some(name) => Grant::named(name).ok_or(Refusal::UnknownGrant),
+        None if form.username.is_some() => Ok(Grant::Password),
+        None if password => Ok(Grant::ApiKey),
+        None if device_code.is_some_and(|code| !code.expose_secret().is_empty()) => {
+            Ok(Grant::DeviceCode)
+        }
+        None => Ok(Grant::Password),
+    }
+}
+
+fn authenticate(app: &App, key: &ApiKey) -> Result<Granted, Refusal> {
+    let now = app.now();
+    let (principal, keyring, settings) = {
+        let view = app.view()?;
+        let principal = view.directory.authenticate(&view.keyring, key, now)?;
+        (principal, view.keyring.clone(), view.settings.clone())
+    };
+    let claims = claims(principal, now, settings.token_ttl)?;
+    let token = token::issue(&keyring, settings.id, &claims).map_err(|_| Refusal::Unexpected)?;
+    Ok(Granted {
+        principal,
+        token,
+        seconds: claims.expires.as_second() - now.as_second(),
+    })
+}
+
+fn claims(
+    principal: Principal,
+    now: Timestamp,
+    lifetime: std::time::Duration,
+) -> Result<Claims, Refusal> {
+    let lifetime = SignedDuration::try_from(lifetime).map_err(|_| Refusal::Unexpected)?;
+    Ok(Claims {
+        principal,
+        issued: now,
+        expires: now.checked_add(lifetime).map_err(|_| Refusal::Unexpected)?,
+    })
+}
+
+/// The audit line. Ids and closed words only: names come from people, keys from nowhere.
+fn report(
+    app: &App,
+    request: &RequestId,
+    claimed: Option<Uuid>,
+    granted: Result<&Granted, &Refusal>,
+) {
+    let outcome = outcome(granted);
+    app.metrics().login(outcome);
+    let account = granted.ok().map(|granted| granted.principal.account);
+    let (account, key) = (shown(account), shown(claimed));
+    info!(
+        target: "zenop::audit",
+        %request, ?outcome, account, key,
+        "login"
+    );
+}
+
+fn shown(id: Option<Uuid>) -> String {
+    id.map_or_else(|| "-".into(), |id| id.to_string())
+}
+
+fn outcome(granted: Result<&Granted, &Refusal>) -> LoginOutcome {
+    match granted {
+        Ok(_) => LoginOutcome::Granted,
+        Err(Refusal::Credentials(Refused::InactiveKey { .. })) => LoginOutcome::InactiveKey,
+        Err(Refusal::Credentials(Refused::InactiveAccount { .. })) => LoginOutcome::InactiveAccount,
+        Err(Refusal::Credentials(_)) => LoginOutcome::BadKey,
+        Err(Refusal::Grant(_) | Refusal::UnknownGrant) => LoginOutcome::UnsupportedGrant,
+        Err(Refusal::Unavailable(_) | Refusal::Unexpected) => LoginOutcome::Unavailable,
+        Err(_) => LoginOutcome::BadRequest,
+    }
+}

@@ -1,0 +1,83 @@
+//! Service accounts (zenml-wire.md 8.1).
+
+use axum::{extract::State, http::Uri, response::Response};
+use jiff::Timestamp;
+
+use super::{json, query};
+use crate::{
+    auth::directory::{Account, Directory},
+    http::{
+        App, Refusal,
+        extract::{Hydrate, NameOrId, Named},
+        list::{Column, Value},
+    },
+    wire::{
+        Time,
+        account::{ServiceAccount, ServiceAccountBody, ServiceAccountMetadata},
+    },
+};
+
+const COLUMNS: &[Column<Account>] = &[
+    Column::id("id", |a, _| Value::Id(a.id)),
+    Column::time("created", |a, _| Value::Time(a.created)),
+    Column::time("updated", |a, _| Value::Time(updated(a))),
+    Column::text("name", |a, _| Value::Text(&a.name)),
+    Column::text("description", |a, _| Value::Text(&a.description)),
+    Column::bool("active", |a, _| Value::Bool(a.active)),
+    Column::id("external_user_id", |_, _| Value::Null),
+];
+
+/// `GET /service_accounts`.
+pub(in crate::http) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Refusal> {
+    let query = query(&uri, COLUMNS)?;
+    let view = app.view()?;
+    let page = query.page(view.directory.accounts(), app.now(), |account| {
+        rendered(account, query.hydrate)
+    })?;
+    json(&page)
+}
+
+/// `GET /service_accounts/{name or id}`.
+pub(in crate::http) async fn show(
+    State(app): State<App>,
+    Named(wanted): Named,
+    Hydrate(hydrate): Hydrate,
+) -> Result<Response, Refusal> {
+    let view = app.view()?;
+    json(&rendered(find(&view.directory, &wanted)?, hydrate))
+}
+
+/// An account by name or id.
+///
+/// # Errors
+/// [`Refusal::NoAccount`].
+pub(super) fn find<'a>(
+    directory: &'a Directory,
+    wanted: &NameOrId,
+) -> Result<&'a Account, Refusal> {
+    let found = match wanted {
+        NameOrId::Id(id) => directory.account(*id),
+        NameOrId::Name(name) => directory.account_by_name(name),
+    };
+    found.ok_or_else(|| Refusal::NoAccount(wanted.to_string()))
+}
+
+pub(super) fn rendered(account: &Account, hydrate: bool) -> ServiceAccount<'_> {
+    let body = ServiceAccountBody {
+        created: Time(account.created),
+        updated: Time(updated(account)),
+        full_name: "",
+        active: account.active,
+        avatar_url: None,
+    };
+    let metadata = hydrate.then_some(ServiceAccountMetadata {
+        description: &account.description,
+        external_user_id: None,
+    });
+    ServiceAccount::new(account.id, &account.name, body, metadata)
+}
+
+/// Of a custom resource only its making has a time.
+pub(super) fn updated(account: &Account) -> Timestamp {
+    account.created
+}

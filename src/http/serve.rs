@@ -1,0 +1,127 @@
+//! Serves a router on a socket: HTTP/1.1 with bounds on everything that a client can stretch.
+
+use std::{
+    future::Future,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_io_timeout::TimeoutStream;
+use tracing::{debug, info, warn};
+
+/// What a client may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How many connections at once. More wait to be accepted.
+    pub connections: usize,
+    /// How long a request's head may take to come. A connection that waits for its next request
+    /// longer than that is closed, too.
+    pub head_time: Duration,
+    /// How long a request's head may be, in bytes.
+    pub head_bytes: usize,
+    /// How long a client may refuse to take any of an answer.
+    pub write_time: Duration,
+    /// How long requests may go on once the end is asked for.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 8192,
+            head_time: Duration::from_secs(10),
+            head_bytes: 16 << 10,
+            write_time: Duration::from_secs(10),
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Serves `router` on `listener` until `shutdown`; then takes no more connections, lets requests
+/// come to their end for [`Limits::drain`], and cuts off the rest.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) {
+    let mut shutdown = pin!(shutdown);
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let mut tasks = tokio::task::JoinSet::new();
+    loop {
+        let next = async { (place(&places).await, listener.accept().await) };
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(_) = tasks.join_next() => {}
+            (place, accepted) = next => match accepted {
+                Ok((stream, _)) => {
+                    let connection = connection(stream, router.clone(), limits);
+                    let watched = graceful.watch(connection);
+                    tasks.spawn(async move {
+                        if let Err(error) = watched.await {
+                            debug!(%error, "a connection ended early");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(error) => refused(&error).await,
+            },
+        }
+    }
+    drop(listener);
+    if timeout(limits.drain, graceful.shutdown()).await.is_err() {
+        info!(
+            connections = tasks.len(),
+            "cut off what did not end in time"
+        );
+    }
+    tasks.shutdown().await;
+}
+
+type Io = TokioIo<Pin<Box<TimeoutStream<TcpStream>>>>;
+type Connection = http1::Connection<Io, TowerToHyperService<Router>>;
+
+/// One connection, ready to be driven.
+fn connection(stream: TcpStream, router: Router, limits: Limits) -> Connection {
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "a connection is delayed");
+    }
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits.write_time));
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_time)
+        // What was read and does not make a head yet is bounded by this, and by nothing else.
+        .max_buf_size(limits.head_bytes)
+        .serve_connection(
+            TokioIo::new(Box::pin(stream)),
+            TowerToHyperService::new(router),
+        )
+}
+
+async fn place(places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    // Never closed, so there is always one in the end.
+    Arc::clone(places).acquire_owned().await.ok()
+}
+
+/// Too many open files, most likely: some must close before the next can be opened.
+async fn refused(error: &io::Error) {
+    warn!(%error, "cannot accept a connection");
+    sleep(Duration::from_millis(100)).await;
+}

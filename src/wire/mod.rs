@@ -1,0 +1,14 @@
+//! Bodies of requests and answers, in ZenML's words. serde only: knows nothing of the crate.
+//!
+//! Answers borrow what they show, so that rendering a list copies no text.
+
+pub mod account;
+pub mod error;
+pub mod login;
+pub mod resource;
+pub mod server;
+pub mod stack;
+mod time;
+
+pub use resource::{Page, Resource};
+pub use time::Time;

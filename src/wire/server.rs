@@ -1,0 +1,55 @@
+//! What a server says about itself (zenml-wire 12).
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::Time;
+
+/// The release of ZenML whose contract this is.
+pub const VERSION: &str = "0.98.0";
+
+/// The answer of `GET /info`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Info<'a> {
+    /// The server's id: issuer and audience of its tokens.
+    pub id: Uuid,
+    /// Its name.
+    pub name: &'a str,
+    /// [`VERSION`]; a client of another release logs a warning.
+    pub version: &'a str,
+    /// Whether it has its first administrator.
+    pub active: bool,
+    /// Whether it runs for its developers.
+    pub debug: bool,
+    /// `cloud` would make the client take it for the commercial edition.
+    pub deployment_type: &'a str,
+    /// What its data is in.
+    pub database_type: &'a str,
+    /// What its secrets are in.
+    pub secrets_store_type: &'a str,
+    /// How clients log in.
+    pub auth_scheme: &'a str,
+    /// Where clients reach it.
+    pub server_url: &'a str,
+    /// Where people reach it, if elsewhere.
+    pub dashboard_url: &'a str,
+    /// Whether it reports to ZenML's makers.
+    pub analytics_enabled: bool,
+    /// What its owner says about it.
+    pub metadata: Map<String, Value>,
+    /// When a person last used it.
+    pub last_user_activity: Option<Time>,
+    /// Of the commercial edition.
+    pub pro_dashboard_url: Option<&'a str>,
+    /// Of the commercial edition.
+    pub pro_api_url: Option<&'a str>,
+    /// Of the commercial edition.
+    pub pro_organization_id: Option<Uuid>,
+    /// Of the commercial edition.
+    pub pro_organization_name: Option<&'a str>,
+    /// Of the commercial edition.
+    pub pro_workspace_id: Option<Uuid>,
+    /// Of the commercial edition.
+    pub pro_workspace_name: Option<&'a str>,
+}

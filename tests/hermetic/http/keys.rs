@@ -1,0 +1,236 @@
+//! Logging in with an API key.
+
+use axum::{body::Body, http::Method};
+use uuid::Uuid;
+use zenop::auth::{
+    api_key::{ApiKey, KeySecret},
+    directory::Generation,
+};
+
+use super::{
+    client::{Server, bearer, now, request},
+    support,
+};
+
+const LOGIN: &str = "/api/v1/login";
+
+/// The key's id with another secret.
+fn wrong(server: &Server) -> ApiKey {
+    ApiKey {
+        id: server.key.id,
+        secret: KeySecret::from_random(&[9; 32]),
+    }
+}
+
+#[tokio::test]
+async fn a_key_becomes_a_token_in_zenmls_form() {
+    let server = Server::new();
+    let answer = server.login(&server.key.text()).await.expect(200);
+    let json = answer.json();
+    assert_eq!(
+        json.as_object().unwrap().len(),
+        8,
+        "all members are always there"
+    );
+    assert_eq!(json["token_type"], "bearer");
+    assert_eq!(json["expires_in"], 3600);
+    assert!(answer.header("set-cookie").is_none());
+    assert_eq!(
+        answer.header("cache-control"),
+        Some("no-store, no-cache, must-revalidate")
+    );
+}
+
+#[tokio::test]
+async fn the_grant_is_told_by_the_fields_where_it_is_not_named() {
+    let server = Server::new();
+    let form = serde_urlencoded::to_string([("password", &*server.key.text())]).unwrap();
+    server.post_form(LOGIN, &form).await.expect(200);
+    server
+        .post_form(LOGIN, &format!("{form}&username="))
+        .await
+        .expect(200);
+    server
+        .post_form(LOGIN, &format!("{form}&username=x"))
+        .await
+        .expect(400);
+    server
+        .post_form(LOGIN, &format!("{form}&grant_type=&other=1"))
+        .await
+        .expect(200);
+}
+
+#[tokio::test]
+async fn a_key_is_a_bearer_credential_too() {
+    let server = Server::new();
+    let key = server.key.text();
+    for scheme in ["Bearer", "bearer", "BEARER"] {
+        let request = request(Method::GET, "/api/v1/current-user")
+            .header("authorization", format!("{scheme} {}", *key));
+        server
+            .send(request.body(Body::empty()).unwrap())
+            .await
+            .expect(200);
+    }
+}
+
+/// Nor does one learn which of two credentials was taken: none is.
+#[tokio::test]
+async fn k10_a_key_elsewhere_is_no_credential() {
+    let server = Server::new();
+    let key = server.key.text();
+    let path = "/api/v1/current-user";
+    let requests = [
+        request(Method::GET, &format!("{path}?access_token={}", *key)),
+        request(Method::GET, path).header("cookie", format!("token={}", *key)),
+        request(Method::GET, path).header("authorization", format!("Basic {}", *key)),
+        request(Method::GET, path).header("authorization", &*key),
+        request(Method::GET, path).header("authorization", "Bearer"),
+        request(Method::GET, path).header("authorization", "Bearer  "),
+        request(Method::GET, path)
+            .header("authorization", bearer(&key))
+            .header("authorization", bearer(&key)),
+    ];
+    for request in requests {
+        let answer = server.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(
+            answer.expect(401).header("www-authenticate"),
+            Some("Bearer")
+        );
+    }
+    let query = format!("{LOGIN}?grant_type=zenml-api-key&password={}", *key);
+    server.post_form(&query, "").await.expect(400);
+}
+
+#[tokio::test]
+async fn k02_k03_an_unknown_key_and_a_wrong_one_are_answered_alike() {
+    let server = Server::new();
+    let unknown = support::key_text(99);
+    let malformed = "ZENKEY_eyJpZCI6IngifQ==";
+    let mut bodies = Vec::new();
+    for key in [&*wrong(&server).text(), &*unknown.text(), malformed] {
+        bodies.push(server.login(key).await.expect(401).body);
+        let answer = server.get_as(key, "/api/v1/current-user").await;
+        bodies.push(answer.expect(401).body);
+    }
+    bodies.dedup();
+    assert_eq!(
+        bodies,
+        [r#"{"detail":["CredentialsNotValid","Authentication error: invalid API key"]}"#]
+    );
+}
+
+/// Who does not hold the key learns nothing about its state either.
+#[tokio::test]
+async fn k03_a_wrong_key_does_not_tell_that_the_right_one_is_inactive() {
+    let server = Server::new();
+    let told = server.login(&wrong(&server).text()).await.body;
+    server.change_key(|key| key.active = false);
+    assert_eq!(server.login(&wrong(&server).text()).await.body, told);
+    server.change_account(|account| account.active = false);
+    assert_eq!(server.login(&wrong(&server).text()).await.body, told);
+}
+
+#[tokio::test]
+async fn k06_a_replaced_key_is_accepted_until_its_time_is_over() {
+    let server = Server::new();
+    let (old, token) = (server.key.text(), server.token().await);
+    let replace = |until| {
+        server.change(|state| {
+            let next = KeySecret::from_random(&[7; 32]);
+            let pepper = state.keyring.pepper();
+            let verifier = pepper.verifier(server.account, server.key.id, next.digest());
+            let mut key = state.directory.remove_key(server.key.id).unwrap();
+            key.generations.truncate(1);
+            key.generations[0].valid_until = Some(until);
+            key.generations.push(Generation {
+                number: 2,
+                verifier,
+                valid_until: None,
+            });
+            state.directory.put_key(key);
+        });
+    };
+    replace(now() + jiff::SignedDuration::from_secs(1));
+    server.login(&old).await.expect(200);
+    server
+        .get_as(&token, "/api/v1/current-user")
+        .await
+        .expect(200);
+    replace(now());
+    server.login(&old).await.expect(401);
+    server
+        .get_as(&token, "/api/v1/current-user")
+        .await
+        .expect(401);
+    let next = ApiKey {
+        id: server.key.id,
+        secret: KeySecret::from_random(&[7; 32]),
+    };
+    server.login(&next.text()).await.expect(200);
+}
+
+#[tokio::test]
+async fn k07_a_key_dies_with_its_account_and_does_not_serve_another_of_its_name() {
+    let server = Server::new();
+    let (key, token) = (server.key.text(), server.token().await);
+    server.change(|state| drop(state.directory.remove_account(server.account)));
+    server.login(&key).await.expect(401);
+    server
+        .get_as(&token, "/api/v1/current-user")
+        .await
+        .expect(401);
+    server.change(|state| {
+        support::add_account(state, 2, "ci");
+    });
+    server.login(&key).await.expect(401);
+    server
+        .get_as(&token, "/api/v1/current-user")
+        .await
+        .expect(401);
+}
+
+#[tokio::test]
+async fn k11_a_key_is_taken_as_it_was_given_only() {
+    let server = Server::new();
+    let key = server.key.text();
+    let spellings = [
+        key[..key.len() - 1].to_owned(),
+        key.trim_end_matches('=').to_owned(),
+        format!("{} ", *key),
+        format!("{}\0", *key),
+        format!("{}\n", *key),
+        key.to_lowercase(),
+        key.replacen('K', "\u{212a}", 1),
+        format!("{}=", *key),
+    ];
+    for spelling in spellings {
+        assert_ne!(spelling, *key);
+        server.login(&spelling).await.expect(401);
+    }
+}
+
+#[tokio::test]
+async fn k12_random_keys_are_all_refused() {
+    let server = Server::new();
+    for n in 0..500_u64 {
+        let mut secret = [0; 32];
+        secret[..8].copy_from_slice(&n.to_le_bytes());
+        let id = if n % 2 == 0 {
+            server.key.id
+        } else {
+            Uuid::from_u128(n.into())
+        };
+        let key = ApiKey {
+            id,
+            secret: KeySecret::from_random(&secret),
+        };
+        server.login(&key.text()).await.expect(401);
+    }
+    let mut shown = String::new();
+    prometheus_client::encoding::text::encode(&mut shown, &server.registry).unwrap();
+    assert!(
+        shown.contains(r#"zenop_logins_total{outcome="BadKey"} 500"#),
+        "{shown}"
+    );
+}

@@ -1,0 +1,13 @@
+//! The front door: every route, caller, error form and malice that it must answer. A test of an
+//! attack bears its id.
+
+mod canary;
+mod client;
+mod headers;
+mod keys;
+mod lists;
+mod refusals;
+mod routes;
+mod tokens;
+
+use crate::support;

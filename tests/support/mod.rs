@@ -1,0 +1,101 @@
+//! A server in memory with known accounts and keys.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a fixture that cannot be made ends the test"
+)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+use zenop::{
+    auth::{
+        api_key::{ApiKey, KeySecret},
+        directory::{Account, Directory, Generation, Key},
+        keyring::Keyring,
+    },
+    store::{HeaderSettings, MemoryStore, Settings, State},
+};
+
+/// The server's id.
+pub const SERVER: Uuid = Uuid::from_u128(0x5e12_0000_0000_4000_8000_0000_0000_0001);
+
+/// When all of it was made.
+pub fn created() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
+/// A keyring that differs by its seed.
+pub fn keyring(seed: u8) -> Arc<Keyring> {
+    let entries = Keyring::fresh_entries(&[seed; 64]).unwrap();
+    let entry = |name: &str| entries.get(name).map(|text| text.as_bytes());
+    Arc::new(Keyring::from_entries(entry).unwrap())
+}
+
+/// The settings of the server.
+pub fn settings() -> Settings {
+    Settings {
+        id: SERVER,
+        name: "prod".into(),
+        url: "http://127.0.0.1:8080".into(),
+        created: created(),
+        token_ttl: Duration::from_secs(3600),
+        max_staleness: Duration::from_secs(30),
+        headers: HeaderSettings::default(),
+    }
+}
+
+/// A store without accounts.
+pub fn empty() -> MemoryStore {
+    MemoryStore::new(State {
+        settings: Arc::new(settings()),
+        keyring: keyring(1),
+        directory: Directory::default(),
+    })
+}
+
+/// Adds an account of number `n`.
+pub fn add_account(state: &mut State, n: u64, name: &str) -> Uuid {
+    let id = Uuid::from_u128(0xacc0_0000_0000_4000_8000_0000_0000_0000 + u128::from(n));
+    let made = created() + SignedDuration::from_secs(i64::try_from(n).unwrap());
+    let account = Account::new(id, name.to_lowercase(), name.into(), made);
+    state.directory.put_account(account);
+    id
+}
+
+/// The id and the text of the key of number `n`.
+pub fn key_text(n: u64) -> ApiKey {
+    let mut bytes = [0xfa; 32];
+    bytes[..8].copy_from_slice(&n.to_be_bytes());
+    ApiKey {
+        id: Uuid::from_u128(0x0ae7_0000_0000_4000_8000_0000_0000_0000 + u128::from(n)),
+        secret: KeySecret::from_random(&bytes),
+    }
+}
+
+/// Adds a key of number `n` to an account.
+pub fn add_key(state: &mut State, account: Uuid, n: u64, name: &str) -> ApiKey {
+    let key = key_text(n);
+    let digest = key.secret.digest();
+    let verifier = state.keyring.pepper().verifier(account, key.id, digest);
+    let account_object = state.directory.account(account).unwrap().object.clone();
+    state.directory.put_key(Key {
+        id: key.id,
+        name: name.into(),
+        description: format!("Key {n}."),
+        account_object,
+        account,
+        active: true,
+        expires: None,
+        generations: vec![Generation {
+            number: 1,
+            verifier,
+            valid_until: None,
+        }],
+        created: created(),
+        last_rotated: None,
+    });
+    key
+}
