@@ -170,6 +170,8 @@ async fn pods_run_and_are_reached_by_name_from_pods_and_from_the_node() -> Resul
             "a pod got {hello:?} from {host}"
         );
     }
+    // Pods and their connections outlive an API server's crash.
+    node.restart_apiserver().await?;
     let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hello");
     let hello = stdout(node.command(binary)?.args(["fetch", "hello.default.svc"]))?;
     ensure!(

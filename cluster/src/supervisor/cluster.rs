@@ -106,6 +106,9 @@ impl Cluster {
         let kubelet = space.inside(node::kubelet(&self.site));
         self.processes.push(Process::start(kubelet, &self.logs())?);
         self.await_all("the node to be Ready", || node::is_ready(client))
+            .await?;
+        let log = self.logs().join("coredns.log");
+        self.await_all("CoreDNS to answer", async || node::dns_answers(&log))
             .await
     }
 

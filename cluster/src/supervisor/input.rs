@@ -27,6 +27,7 @@ pub struct Inputs {
     pipe: Option<Lines<BufReader<pipe::Receiver>>>,
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
     child: Signal,
 }
 
@@ -44,6 +45,7 @@ impl Inputs {
             pipe: Some(BufReader::new(pipe).lines()),
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
             child: signal(SignalKind::child())?,
         })
     }
@@ -60,6 +62,7 @@ impl Inputs {
                 .map_or(Input::Stop, Input::Request),
             _ = self.terminate.recv() => Input::Stop,
             _ = self.interrupt.recv() => Input::Stop,
+            _ = self.hangup.recv() => Input::Stop,
             _ = self.child.recv() => Input::ChildEnded,
         }
     }

@@ -202,6 +202,11 @@ pub async fn is_ready(client: &Client) -> bool {
         .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
+/// Whether CoreDNS serves, which it says in its log once it knows the cluster's Services.
+pub fn dns_answers(log: &Path) -> bool {
+    fs::read_to_string(log).is_ok_and(|text| text.contains("CoreDNS-"))
+}
+
 fn socket(site: &Site) -> PathBuf {
     site.folder.join("containerd/containerd.sock")
 }
