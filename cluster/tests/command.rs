@@ -16,7 +16,7 @@ impl Cache {
     fn make() -> Result<Self> {
         let built = command(&["tools", "control-plane", "helm"]).output()?;
         let built = String::from_utf8(built.stdout)?;
-        let tool = built.split_whitespace().last().context("no tools")?;
+        let tool = built.lines().last().context("no tools")?;
         let cache = Self(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cache"));
         match fs::remove_dir_all(&cache.0) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),

@@ -62,7 +62,7 @@ enum Command {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
-    /// Build the tools of the given groups (all by default) and print where they are.
+    /// Build the tools of the given groups, all by default, and print their paths.
     Tools {
         /// What to build.
         groups: Vec<tools::Group>,
@@ -198,7 +198,7 @@ async fn print_tools(groups: &[tools::Group]) -> Result<()> {
         .iter()
         .filter(|tool| groups.is_empty() || groups.contains(&tool.group));
     for tool in tools::ensure(&wanted.collect::<Vec<_>>()).await? {
-        println!("{} {}", tool.name, tool.path.display());
+        println!("{}", tool.path.display());
     }
     Ok(())
 }
