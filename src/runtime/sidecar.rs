@@ -1,10 +1,47 @@
 //! The sidecar: follows one server's identities, and answers clients.
 
-use anyhow::bail;
+use std::sync::Arc;
 
-use super::config::SidecarConfig;
+use anyhow::Context;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
 
-/// Runs until asked to stop.
+use super::{
+    admin, clock,
+    config::SidecarConfig,
+    kubernetes::{Clients, clients},
+    shutdown::Shutdown,
+};
+use crate::{
+    http::{App, Limits, Options, serve},
+    store::{
+        Store,
+        kube::{KubeStore, ServerName},
+    },
+};
+
+/// Runs until asked to stop: then takes no new connection, and ends what is under way.
 pub async fn run(config: SidecarConfig) -> anyhow::Result<()> {
-    bail!("no HTTP yet for {}", config.server)
+    let shutdown = Shutdown::on_signals()?;
+    let Clients { watching, calling } = clients().await?;
+    let store = KubeStore::new(clock::monotonic);
+    let server = ServerName {
+        namespace: config.namespace,
+        name: config.server,
+    };
+    tokio::spawn(Arc::clone(&store).run(watching, calling, server));
+    let mut registry = Registry::default();
+    let app = App::new(store.clone(), clock::now, &mut registry, Options::default());
+    admin::serve(config.admin_listen, registry, readiness(store)).await?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("listening for clients on {}", config.listen))?;
+    tracing::info!(address = %listener.local_addr()?, "serving");
+    serve(listener, app.router(), Limits::default(), shutdown.wait()).await;
+    Ok(())
+}
+
+/// Ready means that decisions can be made: everything was listed, and is fresh.
+fn readiness(store: Arc<KubeStore>) -> admin::Readiness {
+    Arc::new(move || store.view().map(drop).map_err(|why| why.to_string()))
 }
