@@ -202,7 +202,8 @@ impl Election {
         Step::Replace(object(Some(lease), &self.name, record))
     }
 
-    fn holder(&self) -> Option<&str> {
+    /// Who holds the Lease, as far as we know.
+    pub fn holder(&self) -> Option<&str> {
         self.lease.as_ref().and_then(|lease| lease.spec.holder())
     }
 

@@ -13,7 +13,7 @@ use tokio::{
     select,
     time::{sleep, sleep_until, timeout, timeout_at},
 };
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{
     Claim, LeaseConfig, Lost, Timings,
@@ -104,7 +104,7 @@ impl Elector {
     /// Waits until we lead, however long it takes and whatever the API server answers, or until `shutdown`: then `None`.
     pub async fn acquire(mut self, shutdown: impl Future<Output = ()>) -> Option<Leader> {
         let mut shutdown = pin!(shutdown);
-        let mut complaint = String::new();
+        let mut said = String::new();
         loop {
             let until = match self.member.attempt().await {
                 Ok(Rest::Renewed) if self.member.election.held_until().is_some() => {
@@ -115,11 +115,25 @@ impl Elector {
                     );
                     return Some(Leader(self.member));
                 }
-                Ok(Rest::Wait(until)) => until.min(self.member.next_attempt()),
+                Ok(Rest::Wait(until)) => {
+                    let holder = self.member.election.holder().unwrap_or_default();
+                    if said != holder {
+                        info!(lease = self.member.name, holder, "standing by");
+                        holder.clone_into(&mut said);
+                    }
+                    until.min(self.member.next_attempt())
+                }
                 Ok(_) => clock::monotonic(),
                 Err(error) if error.is_conflict() => clock::monotonic(),
                 Err(error) => {
-                    complain(&mut complaint, &error);
+                    let error = error.to_string();
+                    if said != error {
+                        warn!(
+                            lease = self.member.name,
+                            error, "cannot take part in the election"
+                        );
+                        said = error;
+                    }
                     self.member.next_attempt()
                 }
             };
@@ -264,16 +278,5 @@ impl Member {
         let [chance] = chance;
         let less = self.timings.retry_period / 5 * u32::from(chance) / 256;
         clock::monotonic() + self.timings.retry_period - less
-    }
-}
-
-/// Warns of an error when it is not the one that was warned of before.
-fn complain(before: &mut String, error: &CallError) {
-    let text = error.to_string();
-    if *before == text {
-        debug!(error = text, "still cannot take part in the election");
-    } else {
-        warn!(error = text, "cannot take part in the election");
-        *before = text;
     }
 }
