@@ -4,8 +4,9 @@ use std::{future::Future, time::Duration};
 
 use super::error::CallError;
 
-/// How long one call may take.
-pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one call may take: less than the time between the end of a lead and the beginning of
+/// the next one (5 s by default), so that no write of one who leads arrives under another.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Waits for a call, but not for ever: kube sets no read timeout, and a silent connection would
 /// hold its object's place in the queue.

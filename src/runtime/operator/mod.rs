@@ -2,16 +2,13 @@
 
 mod routes;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use futures::future::BoxFuture;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Service, ServiceAccount},
@@ -24,6 +21,7 @@ use kube::{
 };
 use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use self::routes::Routes;
 use super::{
@@ -45,7 +43,7 @@ use crate::{
         metrics::Metrics,
         reader::Views,
         server,
-        watch::{Seen, watch},
+        watch::{Seen, watch as follow},
     },
 };
 
@@ -69,22 +67,21 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     let metrics = Metrics::register(&mut registry);
     let watches = Watches::start(&watching, config.watch_namespace.as_deref(), &metrics);
     admin::serve(config.admin_listen, registry, watches.readiness()).await?;
+    // Who does not know the cluster yet has no business to lead.
+    tokio::select! {
+        () = watches.synced() => {}
+        () = shutdown.clone().wait() => return Ok(()),
+    }
     let (elector, claim) = elector(&config, calling.clone())?;
-    tracing::info!(identity = elector.identity(), "waiting to lead");
     let Some(leader) = elector.acquire(shutdown.clone().wait()).await else {
         return Ok(());
     };
-    tracing::info!("leading");
-    let controllers = controllers(&config, &watches, calling, claim, metrics);
+    let controllers = tokio::spawn(controllers(&config, &watches, calling, claim, metrics));
     let work = async {
-        let mut controllers = tokio::spawn(controllers);
-        tokio::select! {
-            _ = &mut controllers => {}
-            () = shutdown.wait() => {
-                watches.routes.close();
-                let _ = tokio::time::timeout(DRAIN, controllers).await;
-            }
-        }
+        shutdown.wait().await;
+        watches.routes.close();
+        // What does not end by then is cut off; a crash at that place would be no worse.
+        let _ = tokio::time::timeout(DRAIN, controllers).await;
     };
     leader
         .run(work)
@@ -116,7 +113,7 @@ struct Watches {
     views: Views,
     routes: Arc<Routes>,
     echoes: Arc<Echoes>,
-    synced: Arc<AtomicBool>,
+    synced: watch::Receiver<bool>,
 }
 
 impl Watches {
@@ -149,8 +146,8 @@ impl Watches {
         start.children::<Role>(r());
         start.children::<RoleBinding>(r());
         start.children::<Deployment>(r());
-        let synced = Arc::new(AtomicBool::new(false));
-        tokio::spawn(when_synced(views.clone(), Arc::clone(&synced)));
+        let (synced_sender, synced) = watch::channel(false);
+        tokio::spawn(when_synced(views.clone(), synced_sender));
         Self {
             views,
             routes,
@@ -159,27 +156,40 @@ impl Watches {
         }
     }
 
+    /// Returns once everything was listed.
+    async fn synced(&self) {
+        if self
+            .synced
+            .clone()
+            .wait_for(|synced| *synced)
+            .await
+            .is_err()
+        {
+            // The views' writers ended, which they do with the process only.
+            std::future::pending::<()>().await;
+        }
+    }
+
     fn readiness(&self) -> admin::Readiness {
-        let synced = Arc::clone(&self.synced);
-        Arc::new(move || match synced.load(Ordering::Relaxed) {
+        let synced = self.synced.clone();
+        Arc::new(move || match *synced.borrow() {
             true => Ok(()),
             false => Err("not everything was listed yet".to_owned()),
         })
     }
 }
 
-async fn when_synced(views: Views, synced: Arc<AtomicBool>) {
+async fn when_synced(views: Views, synced: watch::Sender<bool>) {
     let all: [BoxFuture<'_, bool>; 4] = [
         Box::pin(async { views.servers.wait_until_ready().await.is_ok() }),
         Box::pin(async { views.accounts.wait_until_ready().await.is_ok() }),
         Box::pin(async { views.keys.wait_until_ready().await.is_ok() }),
         Box::pin(async { views.secrets.wait_until_ready().await.is_ok() }),
     ];
-    let all = futures::future::join_all(all)
-        .await
-        .into_iter()
-        .all(|ready| ready);
-    synced.store(all, Ordering::Relaxed);
+    let all = join_all(all).await.into_iter().all(|ready| ready);
+    synced.send_replace(all);
+    // Kept, so that those who wait are not told that nobody will say.
+    synced.closed().await;
 }
 
 /// Starts watches.
@@ -201,7 +211,7 @@ impl Start<'_> {
             + 'static,
     {
         let config = watcher::Config::default().page_size(100);
-        tokio::spawn(watch(self.api(), config, view, self.metrics.clone(), tell));
+        tokio::spawn(follow(self.api(), config, view, self.metrics.clone(), tell));
     }
 
     /// Watches the metadata of what we made, and nothing else of that kind.
@@ -220,7 +230,7 @@ impl Start<'_> {
     {
         let ours = format!("{}={}", label::MANAGED_BY, label::MANAGED_BY_ZENOP);
         let config = watcher::Config::default().page_size(100).labels(&ours);
-        tokio::spawn(watch(self.api(), config, view, self.metrics.clone(), tell));
+        tokio::spawn(follow(self.api(), config, view, self.metrics.clone(), tell));
     }
 
     fn children<K>(&self, routes: Arc<Routes>)
@@ -245,41 +255,7 @@ impl Start<'_> {
     }
 }
 
-/// All controllers, which work until the routes are closed.
-async fn controllers_of(tools: Tools, settings: server::Settings, watches: &Watches, keys: u16) {
-    let config = |concurrency| controller::Config::default().concurrency(concurrency);
-    // Many keys of one account change at once; it counts them once they are done.
-    let counting = config(4).debounce(Duration::from_millis(500));
-    let (routes, views) = (&watches.routes, &watches.views);
-    let fresh = || SystemRandom;
-    tokio::join!(
-        driver::run(
-            tools.clone(),
-            settings,
-            fresh,
-            views.servers.clone(),
-            routes.servers(),
-            config(4)
-        ),
-        driver::run(
-            tools.clone(),
-            (),
-            fresh,
-            views.accounts.clone(),
-            routes.accounts(),
-            counting
-        ),
-        driver::run(
-            tools,
-            (),
-            fresh,
-            views.keys.clone(),
-            routes.keys(),
-            config(keys)
-        ),
-    );
-}
-
+/// All controllers. They listen from now on, and work until the routes are closed.
 fn controllers(
     config: &OperatorConfig,
     watches: &Watches,
@@ -304,12 +280,37 @@ fn controllers(
         },
         resync: config.resync,
     };
+    let keys = config.concurrency;
     let settings = server::Settings {
         image: config.image.clone(),
         image_pull_policy: config.image_pull_policy.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let watches = watches.clone();
-    let keys = config.concurrency;
-    Box::pin(async move { controllers_of(tools, settings, &watches, keys).await })
+    let config = |concurrency| controller::Config::default().concurrency(concurrency);
+    // Many keys of one account change at once; it counts them once they are done.
+    let counting = config(4).debounce(Duration::from_millis(500));
+    let (routes, views) = (&watches.routes, watches.views.clone());
+    let fresh = || SystemRandom;
+    let work = [
+        driver::run(
+            tools.clone(),
+            settings,
+            fresh,
+            views.servers,
+            routes.servers(),
+            config(4),
+        )
+        .boxed(),
+        driver::run(
+            tools.clone(),
+            (),
+            fresh,
+            views.accounts,
+            routes.accounts(),
+            counting,
+        )
+        .boxed(),
+        driver::run(tools, (), fresh, views.keys, routes.keys(), config(keys)).boxed(),
+    ];
+    join_all(work).map(drop).boxed()
 }
