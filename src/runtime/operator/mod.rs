@@ -2,13 +2,7 @@
 
 mod routes;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use futures::future::BoxFuture;
@@ -24,6 +18,7 @@ use kube::{
 };
 use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch::{Receiver, Sender, channel};
 
 use self::routes::Routes;
 use super::{
@@ -69,6 +64,11 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     let metrics = Metrics::register(&mut registry);
     let watches = Watches::start(&watching, config.watch_namespace.as_deref(), &metrics);
     admin::serve(config.admin_listen, registry, watches.readiness()).await?;
+    // Who decides on half a view takes what is yet to be listed for missing.
+    tokio::select! {
+        () = watches.synced() => {}
+        () = shutdown.clone().wait() => return Ok(()),
+    }
     let (elector, claim) = elector(&config, calling.clone())?;
     tracing::info!(identity = elector.identity(), "waiting to lead");
     let Some(leader) = elector.acquire(shutdown.clone().wait()).await else {
@@ -116,7 +116,7 @@ struct Watches {
     views: Views,
     routes: Arc<Routes>,
     echoes: Arc<Echoes>,
-    synced: Arc<AtomicBool>,
+    synced: Receiver<bool>,
 }
 
 impl Watches {
@@ -149,8 +149,8 @@ impl Watches {
         start.children::<Role>(r());
         start.children::<RoleBinding>(r());
         start.children::<Deployment>(r());
-        let synced = Arc::new(AtomicBool::new(false));
-        tokio::spawn(when_synced(views.clone(), Arc::clone(&synced)));
+        let (tell, synced) = channel(false);
+        tokio::spawn(when_synced(views.clone(), tell));
         Self {
             views,
             routes,
@@ -160,15 +160,29 @@ impl Watches {
     }
 
     fn readiness(&self) -> admin::Readiness {
-        let synced = Arc::clone(&self.synced);
-        Arc::new(move || match synced.load(Ordering::Relaxed) {
+        let synced = self.synced.clone();
+        Arc::new(move || match *synced.borrow() {
             true => Ok(()),
             false => Err("not everything was listed yet".to_owned()),
         })
     }
+
+    /// Returns once everything was listed.
+    async fn synced(&self) {
+        // An error means that it never will be; then this is not returned from.
+        if self
+            .synced
+            .clone()
+            .wait_for(|synced| *synced)
+            .await
+            .is_err()
+        {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
-async fn when_synced(views: Views, synced: Arc<AtomicBool>) {
+async fn when_synced(views: Views, synced: Sender<bool>) {
     let all: [BoxFuture<'_, bool>; 4] = [
         Box::pin(async { views.servers.wait_until_ready().await.is_ok() }),
         Box::pin(async { views.accounts.wait_until_ready().await.is_ok() }),
@@ -179,7 +193,7 @@ async fn when_synced(views: Views, synced: Arc<AtomicBool>) {
         .await
         .into_iter()
         .all(|ready| ready);
-    synced.store(all, Ordering::Relaxed);
+    let _ = synced.send(all);
 }
 
 /// Starts watches.
