@@ -1,5 +1,4 @@
 //! ZenAPIKey: one key of one account.
-#![expect(clippy::duplicated_attributes, reason = "print columns of one type")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -25,6 +24,7 @@ use super::common::{LocalRef, conditions, kind_status, unobserved, yes};
     namespaced,
     status = "ZenAPIKeyStatus",
     derive = "PartialEq",
+    validation = ("has(self.spec.delivery.secretName) || self.metadata.name.size() <= 249", "the name must have at most 249 characters, or spec.delivery.secretName be set"),
     doc = "ZenAPIKey is one key of one ZenServiceAccount, delivered as a Secret that the zenml client can use as it is. Set spec.active to false and it is refused at once.",
     selectable = ".spec.serviceAccountRef.name",
     printcolumn(
@@ -75,7 +75,10 @@ use super::common::{LocalRef, conditions, kind_status, unobserved, yes};
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("self.serviceAccountRef == oldSelf.serviceAccountRef", "serviceAccountRef cannot change; make a new key"))]
+#[x_kube(
+    validation = ("self.serviceAccountRef == oldSelf.serviceAccountRef", "serviceAccountRef cannot change; make a new key"),
+    validation = ("!has(self.expiresAt) || self.expiresAt < timestamp('9999-01-01T00:00:00Z')", "expiresAt must be before the year 9999; leave it out for a key that never expires")
+)]
 pub struct ZenAPIKeySpec {
     /// The ZenServiceAccount of this namespace that the key belongs to. Cannot change.
     /// Example: `{name: ci}`.
@@ -112,7 +115,7 @@ pub struct Delivery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
     )]
     pub secret_name: Option<String>,
 

@@ -1,5 +1,4 @@
 //! ZenServer: one server deployment.
-#![expect(clippy::duplicated_attributes, reason = "print columns of one type")]
 
 use std::collections::BTreeMap;
 
@@ -29,6 +28,7 @@ use super::{
     namespaced,
     status = "ZenServerStatus",
     derive = "PartialEq",
+    validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')", "the name must be one of a Service: at most 63 lower-case letters, digits and hyphens, and begin with a letter"),
     doc = "ZenServer is one server that ZenML clients connect to: a Deployment behind a Service, and the Secret with its signing keys.",
     scale(
         spec_replicas_path = ".spec.replicas",
@@ -72,7 +72,7 @@ pub struct ZenServerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 1024),
-        regex(pattern = r"^https?://[^/?#\s]+(/[^?#\s]*[^/?#\s])?$")
+        regex(pattern = r"^https?://[^/?#@\s\x00-\x1f]+(/[^?#\s\x00-\x1f]*[^/?#\s\x00-\x1f])?$")
     )]
     pub url: Option<String>,
 

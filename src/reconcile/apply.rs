@@ -56,6 +56,8 @@ pub struct Writer {
 enum Decision<'a> {
     Create,
     Update(&'a Live),
+    /// Give it back the marks by which we find it, and nothing else.
+    Mark(&'a Live),
     Keep,
     Refuse(&'a Live),
 }
@@ -97,6 +99,7 @@ impl Writer {
             Decision::Keep => Ok(Change::Unchanged),
             Decision::Create => self.create(owner, child, body).await,
             Decision::Update(live) => self.update(owner, child, body, live).await,
+            Decision::Mark(live) => self.merge(owner, child, marks(owner, child), live).await,
             Decision::Refuse(live) => Err(foreign(child, live.owner())),
         }
     }
@@ -174,8 +177,43 @@ impl Writer {
             || describe("apply", owner, child),
             api.patch(&child.name, &parameters, &patch),
         )
+        .await;
+        match applied {
+            Ok(applied) => self.echoes.wrote_child(&applied.metadata),
+            // Somebody put an entry into a list of ours beside which ours may not be. An apply
+            // leaves it there; a merge replaces the list.
+            Err(error) if error.code() == Some(422) => {
+                return self.merge(owner, child, complete(owner, child), live).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Change::Updated)
+    }
+
+    /// Sets these fields, lists as a whole, in that object in that version.
+    async fn merge(
+        &self,
+        owner: &Owner,
+        child: &Child,
+        mut body: Value,
+        live: &Live,
+    ) -> Result<Change, ApplyError> {
+        merge_metadata(
+            &mut body,
+            json!({"uid": live.uid, "resourceVersion": live.resource_version}),
+        );
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        let api = self.api(owner, child)?;
+        let patch = Patch::Merge(&body);
+        let merged = call(
+            || describe("merge", owner, child),
+            api.patch(&child.name, &parameters, &patch),
+        )
         .await?;
-        self.echoes.wrote_child(&applied.metadata);
+        self.echoes.wrote_child(&merged.metadata);
         Ok(Change::Updated)
     }
 
@@ -267,7 +305,10 @@ fn decide<'a>(owner: &Owner, child: &'a Child, body: &Value) -> Decision<'a> {
     match &child.live {
         None => Decision::Create,
         Some(live) if !live.is_controlled_by(&owner.reference.uid) => Decision::Refuse(live),
-        Some(_) if child.create_only => Decision::Keep,
+        Some(live) if child.create_only && holds(&live.body, &marks(owner, child)) => {
+            Decision::Keep
+        }
+        Some(live) if child.create_only => Decision::Mark(live),
         Some(live) if holds(&live.body, body) => Decision::Keep,
         Some(live) => Decision::Update(live),
     }
@@ -278,19 +319,14 @@ fn decide<'a>(owner: &Owner, child: &'a Child, body: &Value) -> Decision<'a> {
 fn complete(owner: &Owner, child: &Child) -> Value {
     let mut body = child.body.clone();
     let digest = hex::encode(Sha256::digest(body.to_string()));
-    let labels = BTreeMap::from([
-        (label::MANAGED_BY, label::MANAGED_BY_ZENOP),
-        (label::PART_OF, "zenop"),
-        (label::INSTANCE, owner.name.get(..63).unwrap_or(&owner.name)),
-        (label::OWNER_UID, &owner.reference.uid),
-        (label::APPLIED, digest.get(..16).unwrap_or_default()),
-    ]);
+    let applied = json!({(label::APPLIED): digest.get(..16)});
+    merge_metadata(&mut body, json!({"labels": our_labels(owner)}));
+    merge_metadata(&mut body, json!({"labels": applied}));
     merge_metadata(
         &mut body,
         json!({
             "name": child.name,
             "namespace": owner.namespace,
-            "labels": labels,
             "ownerReferences": [owner.reference],
         }),
     );
@@ -302,6 +338,33 @@ fn complete(owner: &Owner, child: &Child) -> Value {
         fields.insert("kind".into(), child.resource.kind.clone().into());
     }
     body
+}
+
+/// The labels of every child, by which watches find it.
+fn our_labels(owner: &Owner) -> BTreeMap<&str, &str> {
+    BTreeMap::from([
+        (label::MANAGED_BY, label::MANAGED_BY_ZENOP),
+        (label::PART_OF, "zenop"),
+        (label::INSTANCE, label_value(&owner.name)),
+        (label::OWNER_UID, &*owner.reference.uid),
+    ])
+}
+
+/// As much of a name as a label may hold.
+fn label_value(name: &str) -> &str {
+    let start = name.get(..63).unwrap_or(name);
+    start.trim_end_matches(|c: char| !c.is_ascii_alphanumeric())
+}
+
+/// All labels of a child but the digest.
+fn marks(owner: &Owner, child: &Child) -> Value {
+    let mut marks = json!({"metadata": {"labels": our_labels(owner)}});
+    let theirs = child.body.pointer("/metadata/labels").cloned();
+    merge_metadata(
+        &mut marks,
+        json!({"labels": theirs.unwrap_or_else(|| json!({}))}),
+    );
+    marks
 }
 
 /// Adds to the metadata of a body; what it has already stays, but for maps, which are joined.
@@ -329,7 +392,10 @@ fn holds(live: &Value, wanted: &Value) -> bool {
             wanted
                 .iter()
                 .all(|(name, value)| match (live.get(name), name.as_str()) {
-                    (Some(live), "ownerReferences") => contains_each(live, value),
+                    // Lists by name, to which others may add.
+                    (Some(live), "ownerReferences" | "containers" | "ports") => {
+                        contains_each(live, value)
+                    }
                     (Some(live), _) => holds(live, value),
                     (None, _) => is_empty(value),
                 })
@@ -341,7 +407,6 @@ fn holds(live: &Value, wanted: &Value) -> bool {
     }
 }
 
-/// Others may add owners of theirs.
 fn contains_each(live: &Value, wanted: &Value) -> bool {
     let (Some(live), Some(wanted)) = (live.as_array(), wanted.as_array()) else {
         return false;

@@ -9,6 +9,7 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -31,11 +32,12 @@ use super::{
     Fresh, Reader, Reconciled,
     apply::{Change, Owner, Writer},
     call::call,
-    error::{ApplyError, Class, Delays, Invalid, PassError, reaction},
+    echo::digest,
+    error::{ApplyError, Class, Delays, Invalid, PassError, backoff, reaction},
     events::Teller,
     metrics::{Metrics, Written},
-    plan::{Note, Plan, Verdict},
-    report::report,
+    plan::{Fact, Note, Plan, Verdict},
+    report::{Facts, report},
 };
 use crate::api::{FIELD_MANAGER, KindStatus, condition, reason};
 
@@ -72,6 +74,22 @@ struct Context<K: Reconciled, F> {
     failures: Mutex<HashMap<String, u32>>,
 }
 
+impl<K: Reconciled, F> Context<K, F> {
+    /// How many looks in a row found no way on, with this one.
+    fn failed(&self, object: &K) -> u32 {
+        let mut all = self.failures.lock();
+        let count = all.entry(object.uid().unwrap_or_default()).or_default();
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    fn went_well(&self, object: &K) {
+        self.failures
+            .lock()
+            .remove(&object.uid().unwrap_or_default());
+    }
+}
+
 /// Runs the controller of a kind until `triggers` ends.
 pub async fn run<K: Reconciled, F: Fresh>(
     tools: Tools,
@@ -87,17 +105,16 @@ pub async fn run<K: Reconciled, F: Fresh>(
         fresh,
         failures: Mutex::default(),
     };
-    let queue =
-        triggers.map(|object| Ok::<_, std::convert::Infallible>(ReconcileRequest::from(object)));
+    let queue = triggers.map(|object| Ok::<_, Infallible>(ReconcileRequest::from(object)));
     applier(
         |object, context| Box::pin(pass(object, context)),
-        after_failure,
+        |_, never: &Infallible, _| match *never {},
         Arc::new(context),
         store,
         queue.boxed(),
         config,
     )
-    // What failed was logged where it was handled; an object that is gone is no failure.
+    // What failed was handled in the pass; an object that is gone is no failure.
     .for_each(|_| std::future::ready(()))
     .await;
 }
@@ -105,51 +122,48 @@ pub async fn run<K: Reconciled, F: Fresh>(
 async fn pass<K: Reconciled, F: Fresh>(
     object: Arc<K>,
     context: Arc<Context<K, F>>,
-) -> Result<Action, PassError> {
-    let begun = (context.tools.monotonic)();
-    let result = tokio::time::timeout(PASS_TIMEOUT, steps(&*object, &context))
-        .await
-        .unwrap_or(Err(PassError::TimedOut(PASS_TIMEOUT)));
-    let kind = K::kind(&());
-    let class = result.as_ref().err().map(PassError::class);
-    context
-        .tools
-        .metrics
-        .pass(label(&kind), class, (context.tools.monotonic)() - begun);
-    if result.is_ok() {
-        context
-            .failures
-            .lock()
-            .remove(&object.uid().unwrap_or_default());
-    }
-    result
-}
-
-async fn steps<K: Reconciled, F: Fresh>(
-    object: &K,
-    context: &Context<K, F>,
-) -> Result<Action, PassError> {
+) -> Result<Action, Infallible> {
+    let tools = &context.tools;
     if object.meta().deletion_timestamp.is_some() {
         // Nothing outside the cluster is ours: children go by their owner reference, and the
         // sidecar refuses what is being deleted.
+        context.went_well(&object);
         return Ok(Action::await_change());
     }
-    let tools = &context.tools;
-    if tools.writer.echoes().is_behind(object) {
+    if tools.writer.echoes().is_behind(&*object) {
         return Ok(Action::requeue(CATCH_UP));
     }
+    let begun = (tools.monotonic)();
+    let mut pass = Pass {
+        object: &*object,
+        tools,
+        now: (tools.clock)(),
+        version: object.resource_version(),
+        status: object.status().cloned().unwrap_or_default(),
+    };
+    let result = tokio::time::timeout(PASS_TIMEOUT, steps(&mut pass, &context))
+        .await
+        .unwrap_or(Err(PassError::TimedOut(PASS_TIMEOUT)));
+    let class = result.as_ref().err().map(PassError::class);
+    tools
+        .metrics
+        .pass(label(&K::kind(&())), class, (tools.monotonic)() - begun);
+    match result {
+        Ok(action) => Ok(action),
+        Err(error) => Ok(pass.failed(&error, context.failed(&object)).await),
+    }
+}
+
+async fn steps<K: Reconciled, F: Fresh>(
+    pass: &mut Pass<'_, K>,
+    context: &Context<K, F>,
+) -> Result<Action, PassError> {
+    let (object, tools) = (pass.object, pass.tools);
     let seen = object
         .observe(&tools.reader)
         .await
         .map_err(PassError::Observe)?;
-    let now = (tools.clock)();
-    let mut pass = Pass {
-        object,
-        tools,
-        now,
-        version: object.resource_version(),
-    };
-    let deadline = match object.validate(seen, &context.settings, now) {
+    let deadline = match object.validate(seen, &context.settings, pass.now) {
         Ok(valid) => {
             let plan = K::plan(valid, &mut (context.fresh)());
             let deadline = plan.deadline;
@@ -158,35 +172,39 @@ async fn steps<K: Reconciled, F: Fresh>(
         }
         Err(invalid) => {
             pass.refuse(&invalid).await.map_err(PassError::Apply)?;
+            if invalid.unwatched {
+                let failures = context.failed(object);
+                let retry = backoff(failures, spread(object), tools.delays);
+                return Ok(Action::requeue(retry));
+            }
             None
         }
     };
-    Ok(Action::requeue(next_look(
-        deadline,
-        now,
-        tools.resync,
-        spread(object),
-    )))
+    context.went_well(object);
+    let spread = spread(object);
+    let next = next_look(deadline, pass.now, tools.resync, spread);
+    Ok(Action::requeue(next))
 }
 
 /// A pass under way.
-struct Pass<'a, K> {
+struct Pass<'a, K: Reconciled> {
     object: &'a K,
     tools: &'a Tools,
     now: Timestamp,
     /// The version of the object that the next write is made on.
     version: Option<String>,
+    /// Its status in that version.
+    status: K::State,
 }
 
 impl<K: Reconciled> Pass<'_, K> {
     async fn carry_out(&mut self, plan: Plan<K::State>) -> Result<(), ApplyError> {
-        let mut before = self.before();
         if let Some(record) = plan.record {
             let progress = Verdict::Waiting {
                 reason: reason::PROGRESSING,
                 message: "working on it".into(),
             };
-            before = self.write_status(record, &before, &progress, &[]).await?;
+            self.write_status(record, &progress, Facts::Kept).await?;
         }
         let owner = self.owner();
         for child in &plan.children {
@@ -198,7 +216,7 @@ impl<K: Reconciled> Pass<'_, K> {
             self.tools.writer.delete(&owner, doomed).await?;
             self.wrote(Written::Deletion);
         }
-        self.write_status(plan.status, &before, &plan.verdict, &plan.facts)
+        self.write_status(plan.status, &plan.verdict, Facts::Told(&plan.facts))
             .await?;
         for note in plan.notes {
             self.tell(note);
@@ -207,9 +225,13 @@ impl<K: Reconciled> Pass<'_, K> {
     }
 
     async fn refuse(&mut self, invalid: &Invalid) -> Result<(), ApplyError> {
-        let before = self.before();
-        self.write_status(before.clone(), &before, &invalid.verdict, &invalid.facts)
-            .await?;
+        let before = self.status.clone();
+        self.write_status(
+            before.clone(),
+            &invalid.verdict,
+            Facts::Told(&invalid.facts),
+        )
+        .await?;
         if let Verdict::Stalled { reason, message } = &invalid.verdict
             && !is_stalled_by(&before, reason)
         {
@@ -228,22 +250,14 @@ impl<K: Reconciled> Pass<'_, K> {
     async fn write_status(
         &mut self,
         status: K::State,
-        before: &K::State,
         verdict: &Verdict,
-        facts: &[super::plan::Fact],
-    ) -> Result<K::State, ApplyError> {
+        facts: Facts<'_>,
+    ) -> Result<(), ApplyError> {
         let generation = self.object.meta().generation.unwrap_or_default();
-        let status = report(
-            status,
-            before.conditions(),
-            verdict,
-            facts,
-            generation,
-            self.now,
-        );
-        let status = status.own_part();
-        if status == before.own_part() {
-            return Ok(status);
+        let before = self.status.conditions();
+        let status = report(status, before, verdict, facts, generation, self.now).own_part();
+        if status == self.status.own_part() {
+            return Ok(());
         }
         let (name, owner) = (self.object.name_any(), self.owner());
         let body = json!({
@@ -260,17 +274,60 @@ impl<K: Reconciled> Pass<'_, K> {
                 owner.namespace
             )
         };
+        let echoes = self.tools.writer.echoes();
+        echoes.will_say(&owner.reference.uid, digest(Some(&status)));
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let patch = Patch::Apply(&body);
         let written = call(what, api.patch_status(&name, &parameters, &patch)).await?;
+        echoes.wrote_status(&written);
         self.version = written.resource_version();
-        self.tools.writer.echoes().wrote_status(&written);
+        self.status = status;
         self.wrote(Written::Status);
-        Ok(status)
+        Ok(())
     }
 
-    fn before(&self) -> K::State {
-        self.object.status().cloned().unwrap_or_default()
+    /// What follows from a failure. Only its class decides.
+    async fn failed(&mut self, error: &PassError, failures: u32) -> Action {
+        let class = error.class();
+        let reaction = reaction(class, failures, spread(self.object), self.tools.delays);
+        let (kind, name) = (K::kind(&()), self.object.name_any());
+        let namespace = self.object.namespace().unwrap_or_default();
+        if reaction.warn {
+            tracing::warn!(%kind, namespace, name, failures, %error, "pass failed");
+        } else {
+            tracing::debug!(%kind, namespace, name, failures, %error, "pass failed");
+        }
+        if reaction.report
+            && let Err(error) = self.say_why(class, &error.to_string()).await
+        {
+            tracing::debug!(%kind, namespace, name, %error, "the failure could not be reported");
+        }
+        Action::requeue(reaction.retry)
+    }
+
+    /// Puts a failure that lasts into status, where people look.
+    async fn say_why(&mut self, class: Class, error: &str) -> Result<(), ApplyError> {
+        let status = self.status.clone();
+        if class == Class::Conflict {
+            let reason = reason::CONFLICT;
+            let message =
+                format!("{error}; rename or remove that object, or choose another name here");
+            let fact = Fact {
+                condition: condition::CONFLICT,
+                holds: true,
+                reason,
+                message: error.to_owned(),
+            };
+            let verdict = Verdict::Stalled { reason, message };
+            return self
+                .write_status(status, &verdict, Facts::Told(&[fact]))
+                .await;
+        }
+        let verdict = Verdict::Waiting {
+            reason: reason::API_ERROR,
+            message: format!("{error}; will be tried again"),
+        };
+        self.write_status(status, &verdict, Facts::Kept).await
     }
 
     fn owner(&self) -> Owner {
@@ -289,93 +346,6 @@ impl<K: Reconciled> Pass<'_, K> {
 
     fn wrote(&self, what: Written) {
         self.tools.metrics.wrote(label(&K::kind(&())), what);
-    }
-}
-
-/// What a failed pass leads to. Only the class decides.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the signature that kube asks for"
-)]
-fn after_failure<K: Reconciled, F>(
-    object: Arc<K>,
-    error: &PassError,
-    context: Arc<Context<K, F>>,
-) -> Action {
-    let failures = {
-        let mut all = context.failures.lock();
-        let count = all.entry(object.uid().unwrap_or_default()).or_default();
-        *count = count.saturating_add(1);
-        *count
-    };
-    let reaction = reaction(
-        error.class(),
-        failures,
-        spread(&*object),
-        context.tools.delays,
-    );
-    let (kind, name) = (K::kind(&()), object.name_any());
-    let namespace = object.namespace().unwrap_or_default();
-    if reaction.warn {
-        tracing::warn!(%kind, namespace, name, failures, %error, "pass failed");
-    } else {
-        tracing::debug!(%kind, namespace, name, failures, %error, "pass failed");
-    }
-    if reaction.report {
-        tokio::spawn(say_why(
-            object,
-            context.tools.clone(),
-            error.class(),
-            error.to_string(),
-        ));
-    }
-    Action::requeue(reaction.retry)
-}
-
-/// Puts a failure that lasts into status, where people look.
-async fn say_why<K: Reconciled>(object: Arc<K>, tools: Tools, class: Class, error: String) {
-    let (reason, verdict) = match class {
-        Class::Conflict => {
-            let message =
-                format!("{error}; rename or remove that object, or choose another name here");
-            (
-                reason::CONFLICT,
-                Verdict::Stalled {
-                    reason: reason::CONFLICT,
-                    message,
-                },
-            )
-        }
-        _ => {
-            let message = format!("{error}; will be tried again");
-            (
-                reason::API_ERROR,
-                Verdict::Waiting {
-                    reason: reason::API_ERROR,
-                    message,
-                },
-            )
-        }
-    };
-    let facts = match class {
-        Class::Conflict => vec![super::plan::Fact {
-            condition: condition::CONFLICT,
-            holds: true,
-            reason,
-            message: error,
-        }],
-        _ => Vec::new(),
-    };
-    let now = (tools.clock)();
-    let version = object.resource_version();
-    let mut pass = Pass {
-        object: &*object,
-        tools: &tools,
-        now,
-        version,
-    };
-    if let Err(error) = pass.refuse(&Invalid { verdict, facts }).await {
-        tracing::debug!(%error, "the failure could not be reported");
     }
 }
 

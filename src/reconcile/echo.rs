@@ -1,16 +1,37 @@
 //! What we wrote ourselves, so that neither its echo in a watch causes work, nor a view that does
 //! not show it yet is taken for the state.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use kube::{ResourceExt, api::ObjectMeta};
 use parking_lot::Mutex;
+
+use crate::api::KindStatus;
+
+/// How often a view may be behind our last write before we go on with what it shows. Whoever is
+/// wrong then meets a conflict; but an API server restored from a backup counts on from less, and
+/// must not be waited for.
+const PATIENCE: u8 = 100;
 
 /// The last versions that this process wrote, by UID.
 #[derive(Debug, Default)]
 pub struct Echoes {
     children: Mutex<HashMap<String, String>>,
-    statuses: Mutex<HashMap<String, u64>>,
+    /// And how often the view was behind it.
+    statuses: Mutex<HashMap<String, (u64, u8)>>,
+    /// Digests of the last two statuses, until they are seen; 0 is none.
+    said: Mutex<HashMap<String, [u64; 2]>>,
+}
+
+/// What tells a status from another, in the part that the operator writes.
+pub fn digest(status: Option<&impl KindStatus>) -> u64 {
+    let text = status.map(|status| serde_json::to_string(&status.own_part()).unwrap_or_default());
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Echoes {
@@ -34,10 +55,34 @@ impl Echoes {
         own
     }
 
+    /// We are about to write a status of this digest. Said before, as a watch may be faster than
+    /// the answer.
+    pub fn will_say(&self, uid: &str, digest: u64) {
+        let mut said = self.said.lock();
+        let last = said.entry(uid.to_owned()).or_default();
+        *last = [last[1], digest];
+    }
+
+    /// Whether a watch shows a status that we wrote. Each is recognised once, and then forgotten.
+    pub fn is_own_status(&self, uid: &str, digest: u64) -> bool {
+        let mut said = self.said.lock();
+        let Some(last) = said.get_mut(uid) else {
+            return false;
+        };
+        let Some(own) = last.iter_mut().find(|said| **said == digest) else {
+            return false;
+        };
+        *own = 0;
+        if *last == [0, 0] {
+            said.remove(uid);
+        }
+        true
+    }
+
     /// We wrote the status of an object.
     pub fn wrote_status(&self, object: &impl ResourceExt) {
         if let (Some(uid), Some(version)) = (object.uid(), version(object)) {
-            self.statuses.lock().insert(uid, version);
+            self.statuses.lock().insert(uid, (version, 0));
         }
     }
 
@@ -45,6 +90,7 @@ impl Echoes {
     pub fn forget(&self, uid: &str) {
         self.children.lock().remove(uid);
         self.statuses.lock().remove(uid);
+        self.said.lock().remove(uid);
     }
 
     /// Whether a view does not show our last write of the object yet.
@@ -53,15 +99,69 @@ impl Echoes {
             return false;
         };
         let mut statuses = self.statuses.lock();
-        let behind = statuses.get(&uid).is_some_and(|written| seen < *written);
-        if !behind {
-            statuses.remove(&uid);
+        if let Some((written, tries)) = statuses.get_mut(&uid)
+            && seen < *written
+            && *tries < PATIENCE
+        {
+            *tries += 1;
+            return true;
         }
-        behind
+        statuses.remove(&uid);
+        false
     }
 }
 
 /// Versions of one object are numbers that grow (KEP-5504, Kubernetes 1.35).
 fn version(object: &impl ResourceExt) -> Option<u64> {
     object.resource_version()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::{ZenServer, ZenServerStatus};
+
+    #[test]
+    fn what_we_said_is_recognised_once_in_any_order() {
+        let echoes = Echoes::default();
+        echoes.will_say("u", 1);
+        echoes.will_say("u", 2);
+        assert_eq!(
+            [2, 3, 1, 1, 2].map(|d| echoes.is_own_status("u", d)),
+            [true, false, true, false, false]
+        );
+    }
+
+    #[test]
+    fn a_status_is_told_from_none_and_from_another() {
+        let some = |replicas| {
+            digest(Some(&ZenServerStatus {
+                replicas,
+                ..ZenServerStatus::default()
+            }))
+        };
+        let all = [digest(None::<&ZenServerStatus>), some(0), some(1)];
+        assert!(all[0] != all[1] && all[1] != all[2]);
+        assert_eq!(some(1), some(1));
+    }
+
+    #[test]
+    fn a_view_that_never_catches_up_is_taken_in_the_end() {
+        let at = |version: &str| -> ZenServer {
+            serde_json::from_value(json!({
+                "apiVersion": "zenop.dev/v1alpha1", "kind": "ZenServer", "spec": {},
+                "metadata": {"name": "prod", "uid": "u", "resourceVersion": version},
+            }))
+            .unwrap()
+        };
+        let echoes = Echoes::default();
+        echoes.wrote_status(&at("10"));
+        assert!(echoes.is_behind(&at("9")));
+        assert!(!echoes.is_behind(&at("10")) && !echoes.is_behind(&at("9")));
+        echoes.wrote_status(&at("10"));
+        let waits = (0..1000).take_while(|_| echoes.is_behind(&at("9"))).count();
+        assert_eq!(waits, usize::from(PATIENCE));
+    }
 }

@@ -68,6 +68,9 @@ pub struct Invalid {
     pub verdict: Verdict,
     /// Conditions of the kind that follow.
     pub facts: Vec<Fact>,
+    /// Whether it may end by something that no watch shows, such as the deletion of an object
+    /// that is not ours. Then it is looked at again and again, with growing delays.
+    pub unwatched: bool,
 }
 
 /// Why a plan was not carried out to its end.
@@ -165,15 +168,21 @@ impl PassError {
     }
 }
 
-/// What follows from the `failures`-th failure in a row (from 1) of a class. `spread`, from 0 to
-/// 1, keeps objects apart that failed together.
-pub fn reaction(class: Class, failures: u32, spread: f64, delays: Delays) -> Reaction {
+/// How long to wait after so many looks in a row (from 1) that found no way on. `spread`, from 0
+/// to 1, keeps objects apart that failed together.
+pub fn backoff(failures: u32, spread: f64, delays: Delays) -> Duration {
     let doubled = delays
         .base
         .saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
-    let backoff = doubled
+    doubled
         .min(delays.cap)
-        .mul_f64(0.75 + spread.clamp(0.0, 1.0) / 4.0);
+        .mul_f64(0.75 + spread.clamp(0.0, 1.0) / 4.0)
+}
+
+/// What follows from the `failures`-th failure in a row (from 1) of a class; `spread` as in
+/// [`backoff`].
+pub fn reaction(class: Class, failures: u32, spread: f64, delays: Delays) -> Reaction {
+    let backoff = backoff(failures, spread, delays);
     match class {
         Class::Conflict => Reaction {
             retry: backoff,

@@ -90,7 +90,7 @@ fn event(instance: &str, about: &ObjectReference, note: &Note, now: Timestamp) -
     let name = about.name.clone().unwrap_or_default();
     Event {
         metadata: ObjectMeta {
-            name: Some(format!("{}.{digest}", name.get(..200).unwrap_or(&name))),
+            name: Some(format!("{}.{digest}", start_of(&name))),
             namespace: about.namespace.clone(),
             ..ObjectMeta::default()
         },
@@ -104,4 +104,10 @@ fn event(instance: &str, about: &ObjectReference, note: &Note, now: Timestamp) -
         type_: Some(if note.warning { "Warning" } else { "Normal" }.into()),
         ..Event::default()
     }
+}
+
+/// As much of a name as leaves room for a digest, and ends as a name must.
+fn start_of(name: &str) -> &str {
+    let start = name.get(..200).unwrap_or(name);
+    start.trim_end_matches(|c: char| !c.is_ascii_alphanumeric())
 }

@@ -9,6 +9,7 @@ pub mod driver;
 pub mod echo;
 pub mod error;
 pub mod events;
+mod foreign;
 pub mod metrics;
 pub mod plan;
 pub mod reader;

@@ -6,24 +6,42 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::plan::{Fact, Verdict};
 use crate::api::{KindStatus, condition, reason};
 
+/// The conditions that only one kind has.
+#[derive(Clone, Copy, Debug)]
+pub enum Facts<'a> {
+    /// These.
+    Told(&'a [Fact]),
+    /// Those that are there: nothing was found out about them.
+    Kept,
+}
+
 /// The status that tells a verdict and facts, over the values of `status`. Transition times of
 /// conditions whose status did not change are those of `before`.
 pub fn report<S: KindStatus>(
     mut status: S,
     before: &[Condition],
     verdict: &Verdict,
-    facts: &[Fact],
+    facts: Facts<'_>,
     generation: i64,
     now: Timestamp,
 ) -> S {
+    let (told, kept) = match facts {
+        Facts::Told(facts) => (facts, &[][..]),
+        Facts::Kept => (&[][..], before),
+    };
     let mut conditions: Vec<Condition> = summary(verdict)
         .into_iter()
-        .chain(facts.iter().cloned())
+        .chain(told.iter().cloned())
         .map(|fact| dated(fact, before, generation, now))
+        .chain(kept.iter().filter(|c| !is_summary(&c.type_)).cloned())
         .collect();
     conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
     status.report(generation, conditions);
     status
+}
+
+fn is_summary(kind: &str) -> bool {
+    [condition::READY, condition::RECONCILING, condition::STALLED].contains(&kind)
 }
 
 /// kstatus: `Reconciling` and `Stalled` are there only while they hold.
@@ -78,8 +96,22 @@ mod tests {
         let verdict = Verdict::Ready {
             message: "all good".into(),
         };
-        let first = report(ZenServerStatus::default(), &[], &verdict, &[], 1, at(10));
-        let again = report(first.clone(), &first.conditions, &verdict, &[], 1, at(99));
+        let first = report(
+            ZenServerStatus::default(),
+            &[],
+            &verdict,
+            Facts::Told(&[]),
+            1,
+            at(10),
+        );
+        let again = report(
+            first.clone(),
+            &first.conditions,
+            &verdict,
+            Facts::Told(&[]),
+            1,
+            at(99),
+        );
         assert_eq!(first, again);
     }
 
@@ -92,8 +124,22 @@ mod tests {
         let ready = Verdict::Ready {
             message: "y".into(),
         };
-        let first = report(ZenServerStatus::default(), &[], &stalled, &[], 1, at(10));
-        let then = report(first.clone(), &first.conditions, &ready, &[], 2, at(99));
+        let first = report(
+            ZenServerStatus::default(),
+            &[],
+            &stalled,
+            Facts::Told(&[]),
+            1,
+            at(10),
+        );
+        let then = report(
+            first.clone(),
+            &first.conditions,
+            &ready,
+            Facts::Told(&[]),
+            2,
+            at(99),
+        );
         let shown: Vec<_> = then
             .conditions
             .iter()
@@ -102,5 +148,35 @@ mod tests {
         assert_eq!(shown, [("Ready", "True")]);
         assert_eq!(then.conditions[0].last_transition_time, Time(at(99)));
         assert_eq!(then.observed_generation, 2);
+    }
+
+    #[test]
+    fn what_was_not_looked_at_stays_as_it_was() {
+        let fact = Fact {
+            condition: condition::ACTIVE,
+            holds: true,
+            reason: reason::ACTIVE,
+            message: "may log in".into(),
+        };
+        let ready = Verdict::Ready {
+            message: "y".into(),
+        };
+        let waiting = Verdict::Waiting {
+            reason: reason::API_ERROR,
+            message: "x".into(),
+        };
+        let status = ZenServerStatus::default();
+        let first = report(status, &[], &ready, Facts::Told(&[fact]), 1, at(10));
+        let then = report(
+            first.clone(),
+            &first.conditions,
+            &waiting,
+            Facts::Kept,
+            1,
+            at(99),
+        );
+        let shown: Vec<_> = then.conditions.iter().map(|c| &*c.type_).collect();
+        assert_eq!(shown, ["Active", "Ready", "Reconciling"]);
+        assert_eq!(then.conditions[0], first.conditions[0]);
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! An object that cannot be read as its kind is skipped and named; the others go on.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use futures::{Stream, StreamExt, channel::mpsc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -172,14 +172,16 @@ where
         watcher::Event::Delete(object) => vec![Seen::Gone(Arc::new(object))],
         watcher::Event::InitDone => {
             let now = view.state();
-            let there: HashSet<Option<String>> = now.iter().map(|o| o.uid()).collect();
-            let gone = std::mem::take(before)
-                .into_iter()
-                .filter(|o| !there.contains(&o.uid()));
-            let gone: Vec<_> = gone.map(Seen::Gone).collect();
-            gone.into_iter()
-                .chain(now.into_iter().map(Seen::Changed))
-                .collect()
+            let before = std::mem::take(before);
+            let mut gone: HashMap<_, _> = before.into_iter().map(|o| (o.uid(), o)).collect();
+            // Only what is news: ten thousand objects need no look because a watch was lost.
+            let is_news = |object: &Arc<K>| {
+                let old = gone.remove(&object.uid());
+                old.is_none_or(|old| old.resource_version() != object.resource_version())
+            };
+            let news: Vec<_> = now.into_iter().filter(is_news).collect();
+            let gone = gone.into_values().map(Seen::Gone);
+            gone.chain(news.into_iter().map(Seen::Changed)).collect()
         }
         watcher::Event::Init | watcher::Event::InitApply(_) => Vec::new(),
     }

@@ -9,3 +9,5 @@
 )]
 
 mod lease;
+mod operator;
+mod support;

@@ -45,6 +45,23 @@ impl Match {
         }
     }
 
+    /// Whatever looks at or changes an object, but for the Lease: no lists and watches.
+    #[must_use]
+    pub fn work() -> Self {
+        let verbs = vec![
+            Verb::Get,
+            Verb::Create,
+            Verb::Update,
+            Verb::Patch,
+            Verb::Delete,
+        ];
+        Self {
+            verbs: Some(verbs),
+            but: vec!["leases".into()],
+            ..Self::default()
+        }
+    }
+
     /// Requests that do the same to the same object as `call`, and are the same one of them.
     #[must_use]
     pub fn same(call: &Call) -> Self {

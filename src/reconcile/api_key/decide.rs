@@ -191,5 +191,6 @@ fn stalled(reason: &'static str, message: String) -> Invalid {
     Invalid {
         verdict: Verdict::Stalled { reason, message },
         facts: vec![unpublished],
+        unwatched: true,
     }
 }

@@ -31,6 +31,7 @@ use self::{
 use super::{
     Fresh, Reader, Reconciled,
     error::{CallError, Invalid},
+    foreign::Claim,
     plan::{Child, Doomed, Fact, Live, Note, Plan, Verdict},
     service_account::holds_name,
 };
@@ -126,7 +127,13 @@ impl Reconciled for ZenAPIKey {
             return Err(waiting(reason::PROGRESSING, "waits for its UID".into()));
         };
         let secret_name = self.secret_name();
-        not_foreign(&uid, &secret_name, seen.secret.as_ref())?;
+        let claim = Claim {
+            kind: "ZenAPIKey",
+            name: &self.name_any(),
+            uid: &uid,
+            remedy: "set spec.delivery.secretName to another name",
+        };
+        claim.check("Secret", &secret_name, seen.secret.as_ref())?;
         let old = self.status.clone().unwrap_or_default();
         let held = |live: Option<&Live>| -> Option<Held> {
             let ours = live.filter(|live| live.is_controlled_by(&uid))?;
@@ -257,33 +264,7 @@ fn waiting(reason: &'static str, message: String) -> Invalid {
     Invalid {
         verdict: Verdict::Waiting { reason, message },
         facts: vec![inactive],
-    }
-}
-
-fn not_foreign(uid: &str, name: &str, secret: Option<&Live>) -> Result<(), Invalid> {
-    match secret.filter(|live| !live.is_controlled_by(uid)) {
-        None => Ok(()),
-        Some(foreign) => {
-            let message = format!(
-                "Secret {name} exists and belongs to {}; it was left alone: \
-                 delete it, or set spec.delivery.secretName to another name",
-                foreign.owner()
-            );
-            let fact = Fact {
-                condition: condition::CONFLICT,
-                holds: true,
-                reason: reason::CONFLICT,
-                message: message.clone(),
-            };
-            let verdict = Verdict::Stalled {
-                reason: reason::CONFLICT,
-                message,
-            };
-            Err(Invalid {
-                verdict,
-                facts: vec![fact],
-            })
-        }
+        unwatched: false,
     }
 }
 

@@ -15,6 +15,7 @@ use self::children::{Parts, auth_secret_resource, resources};
 use super::{
     Fresh, Reader, Reconciled,
     error::{CallError, Invalid},
+    foreign::Claim,
     plan::{Child, Fact, Live, Note, Plan, Verdict},
 };
 use crate::{
@@ -87,8 +88,14 @@ impl Reconciled for ZenServer {
             &*self.auth_secret_name(),
             &seen.auth_secret,
         );
+        let claim = Claim {
+            kind: "ZenServer",
+            name: &self.name_any(),
+            uid: &uid,
+            remedy: "make this server under another name",
+        };
         for (resource, name, live) in std::iter::once(secret).chain(others) {
-            not_foreign(&uid, &resource.kind, name, live.as_ref())?;
+            claim.check(&resource.kind, name, live.as_ref())?;
         }
         let recorded = self.status.as_ref().and_then(|s| s.auth_secret.clone());
         check_auth_secret(
@@ -156,33 +163,6 @@ fn made_auth_secret() -> Note {
     }
 }
 
-fn not_foreign(uid: &str, kind: &str, name: &str, live: Option<&Live>) -> Result<(), Invalid> {
-    match live.filter(|live| !live.is_controlled_by(uid)) {
-        None => Ok(()),
-        Some(foreign) => {
-            let message = format!(
-                "{kind} {name} exists and belongs to {}; it was left alone: \
-                 delete it, or make this server under another name",
-                foreign.owner()
-            );
-            let fact = Fact {
-                condition: condition::CONFLICT,
-                holds: true,
-                reason: reason::CONFLICT,
-                message: message.clone(),
-            };
-            let verdict = Verdict::Stalled {
-                reason: reason::CONFLICT,
-                message,
-            };
-            Err(Invalid {
-                verdict,
-                facts: vec![fact],
-            })
-        }
-    }
-}
-
 /// A Secret that status remembers and that is gone or another one is never made anew: every key
 /// and token would die. One that status does not know was not made by us, whatever it says.
 fn check_auth_secret(
@@ -195,6 +175,7 @@ fn check_auth_secret(
         Err(Invalid {
             verdict,
             facts: Vec::new(),
+            unwatched: true,
         })
     };
     match (recorded, live) {

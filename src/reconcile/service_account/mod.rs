@@ -87,6 +87,7 @@ impl Reconciled for ZenServiceAccount {
                     reason: reason::NAME_CONFLICT,
                     message,
                 },
+                unwatched: false,
             });
         }
         if !seen.server_exists {
@@ -101,6 +102,7 @@ impl Reconciled for ZenServiceAccount {
                     reason: reason::SERVER_NOT_FOUND,
                     message,
                 },
+                unwatched: false,
             });
         }
         let id = self.uid().unwrap_or_default();

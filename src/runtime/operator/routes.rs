@@ -11,9 +11,10 @@ use kube::{Resource, ResourceExt, core::PartialObjectMeta, runtime::reflector::O
 use parking_lot::Mutex;
 
 use crate::{
-    api::{ZenAPIKey, ZenServer, ZenServiceAccount},
+    api::{ZenAPIKey, ZenServer, ZenServiceAccount, label},
     reconcile::{
-        echo::Echoes,
+        Reconciled,
+        echo::{Echoes, digest},
         reader::Views,
         watch::{Seen, Triggers},
     },
@@ -26,9 +27,20 @@ pub struct Routes {
     servers: Triggers<ZenServer>,
     accounts: Triggers<ZenServiceAccount>,
     keys: Triggers<ZenAPIKey>,
-    /// Of each object, what its own controller depends on; and what others depend on.
-    asked: Mutex<HashMap<String, u64>>,
-    offered: Mutex<HashMap<String, u64>>,
+    known: Mutex<HashMap<String, Known>>,
+    /// The names of accounts, as last seen.
+    names: Mutex<HashMap<String, String>>,
+}
+
+/// Digests of what is remembered of an object; 0 is nothing.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    /// What its own controller depends on.
+    asked: u64,
+    /// Its status.
+    said: u64,
+    /// What others depend on.
+    offered: u64,
 }
 
 impl Routes {
@@ -40,8 +52,8 @@ impl Routes {
             servers: Triggers::default(),
             accounts: Triggers::default(),
             keys: Triggers::default(),
-            asked: Mutex::default(),
-            offered: Mutex::default(),
+            known: Mutex::default(),
+            names: Mutex::default(),
         }
     }
 
@@ -75,19 +87,12 @@ impl Routes {
         }
         let status = server.status.as_ref();
         let offer = status.map(|s| (&s.url, s.auth_secret.as_ref().map(|a| &a.fingerprint)));
-        if !self.offers(seen, offer) {
-            return;
-        }
-        let name = server.name_any();
-        for account in self.views.accounts.state_filter(|account| {
-            account.namespace() == server.namespace() && account.spec.server_ref.name == name
-        }) {
-            self.accounts.send(ObjectRef::from_obj(&*account));
-            self.keys_of(&account);
+        if self.offers(seen, offer) {
+            self.users_of(server.namespace().as_deref(), &server.name_any());
         }
     }
 
-    /// An account changed: itself; and its keys, and those who want its name.
+    /// An account changed: itself; and its keys, and those who want its name or the one it had.
     pub fn account(&self, seen: &Seen<ZenServiceAccount>) {
         let account = seen.object();
         if self.asks(seen) {
@@ -102,13 +107,13 @@ impl Routes {
             return;
         }
         self.keys_of(account);
-        // Whom it gave way to, or who waits for the name that it had: which that was is not kept,
-        // so those of its server who are not well look again.
+        let before = self.rename(seen);
+        let names = [Some(account.zenml_name()), before.as_deref()];
         for other in self.views.accounts.state_filter(|other| {
             other.namespace() == account.namespace()
                 && other.uid() != account.uid()
                 && other.spec.server_ref == account.spec.server_ref
-                && (other.zenml_name() == account.zenml_name() || has_name_conflict(other))
+                && names.contains(&Some(other.zenml_name()))
         }) {
             self.accounts.send(ObjectRef::from_obj(&*other));
             self.keys_of(&other);
@@ -139,22 +144,54 @@ impl Routes {
     where
         K: Resource<DynamicType = ()>,
     {
-        let child = seen.object();
-        if matches!(seen, Seen::Changed(_)) && self.echoes.is_own_child(&child.metadata) {
+        let meta = &seen.object().metadata;
+        let namespace = meta.namespace.as_deref();
+        let owners = meta.owner_references.iter().flatten();
+        let controller = owners.into_iter().find(|o| o.controller == Some(true));
+        let (kind, name) = controller.map_or(("", ""), |o| (&o.kind, &o.name));
+        if kind == "ZenServer" && K::kind(&()) == "Secret" {
+            // Keys wait for the auth Secret until the view has it, our own writes included.
+            self.users_of(namespace, name);
+        }
+        if matches!(seen, Seen::Changed(_)) && self.echoes.is_own_child(meta) {
             return;
         }
-        let namespace = child.metadata.namespace.clone().unwrap_or_default();
-        let owners = child.metadata.owner_references.iter().flatten();
-        for owner in owners.filter(|owner| owner.controller == Some(true)) {
-            match owner.kind.as_str() {
-                "ZenServer" => self
-                    .servers
-                    .send(ObjectRef::new(&owner.name).within(&namespace)),
-                "ZenAPIKey" => self
-                    .keys
-                    .send(ObjectRef::new(&owner.name).within(&namespace)),
-                _ => {}
-            }
+        let namespace = namespace.unwrap_or_default();
+        match kind {
+            "ZenServer" => self.servers.send(ObjectRef::new(name).within(namespace)),
+            "ZenAPIKey" => self.keys.send(ObjectRef::new(name).within(namespace)),
+            _ => {}
+        }
+        let made_for = meta.labels.iter().flatten();
+        let made_for = made_for
+            .into_iter()
+            .find(|(name, _)| *name == label::OWNER_UID);
+        if let Some((_, uid)) = made_for
+            && controller.is_none_or(|controller| controller.uid != *uid)
+        {
+            self.bereft(uid);
+        }
+    }
+
+    /// Something that was made for the object with this UID does not belong to it any more.
+    fn bereft(&self, uid: &str) {
+        let is = |meta: &kube::api::ObjectMeta| meta.uid.as_deref() == Some(uid);
+        for server in self.views.servers.state_filter(|o| is(&o.metadata)) {
+            self.servers.send(ObjectRef::from_obj(&*server));
+        }
+        for key in self.views.keys.state_filter(|o| is(&o.metadata)) {
+            self.keys.send(ObjectRef::from_obj(&*key));
+        }
+    }
+
+    /// The accounts of a server, and their keys.
+    fn users_of(&self, namespace: Option<&str>, server: &str) {
+        for account in self.views.accounts.state_filter(|account| {
+            account.metadata.namespace.as_deref() == namespace
+                && account.spec.server_ref.name == server
+        }) {
+            self.accounts.send(ObjectRef::from_obj(&*account));
+            self.keys_of(&account);
         }
     }
 
@@ -167,53 +204,64 @@ impl Routes {
         }
     }
 
-    /// Whether something changed that an object's own controller reads. Its status is not among
-    /// it: that is what the controller writes.
-    fn asks<K: Resource>(&self, seen: &Seen<K>) -> bool {
-        let meta = seen.object().meta();
+    /// Remembers the name of an account. Returns the one before.
+    fn rename(&self, seen: &Seen<ZenServiceAccount>) -> Option<String> {
+        let account = seen.object();
+        let uid = account.uid().unwrap_or_default();
+        let mut names = self.names.lock();
+        match seen {
+            Seen::Changed(_) => names.insert(uid, account.zenml_name().to_owned()),
+            Seen::Gone(_) => names.remove(&uid),
+        }
+    }
+
+    /// Whether something changed that an object's own controller depends on. Its status is among
+    /// it where somebody else wrote it.
+    fn asks<K: Reconciled>(&self, seen: &Seen<K>) -> bool {
+        let object = seen.object();
+        let meta = object.meta();
+        let uid = meta.uid.as_deref().unwrap_or_default();
+        if matches!(seen, Seen::Gone(_)) {
+            self.echoes.forget(uid);
+            return false;
+        }
         let asked = (
             meta.generation,
             &meta.annotations,
             &meta.labels,
             meta.deletion_timestamp.is_some(),
         );
-        let asks = changed(&self.asked, seen, &asked);
+        let said = digest(object.status());
+        let own = self.echoes.is_own_status(uid, said);
+        let mut all = self.known.lock();
+        let known = all.entry(uid.to_owned()).or_default();
+        let asks = replaced(&mut known.asked, hash(asked));
+        let says = replaced(&mut known.said, said);
+        asks || (says && !own)
+    }
+
+    /// Whether something changed that others depend on.
+    fn offers<K: Resource>(&self, seen: &Seen<K>, offer: impl Hash) -> bool {
+        let meta = seen.object().meta();
+        let uid = meta.uid.as_deref().unwrap_or_default();
+        let mut all = self.known.lock();
         match seen {
-            Seen::Changed(_) => asks,
-            Seen::Gone(_) => {
-                self.echoes.forget(meta.uid.as_deref().unwrap_or_default());
-                false
+            Seen::Gone(_) => all.remove(uid).is_some(),
+            Seen::Changed(_) => {
+                let known = all.entry(uid.to_owned()).or_default();
+                let offer = hash((meta.deletion_timestamp.is_some(), offer));
+                replaced(&mut known.offered, offer)
             }
         }
     }
-
-    fn offers<K: Resource>(&self, seen: &Seen<K>, offer: impl Hash) -> bool {
-        let deleting = seen.object().meta().deletion_timestamp.is_some();
-        changed(&self.offered, seen, &(deleting, offer))
-    }
 }
 
-fn has_name_conflict(account: &ZenServiceAccount) -> bool {
-    use crate::api::condition::NAME_CONFLICT;
-    let conditions = account.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|c| c.type_ == NAME_CONFLICT)
+fn replaced(known: &mut u64, now: u64) -> bool {
+    std::mem::replace(known, now) != now
 }
 
-/// Whether what is remembered of an object is another thing now. What is gone is forgotten.
-fn changed<K: Resource>(
-    known: &Mutex<HashMap<String, u64>>,
-    seen: &Seen<K>,
-    now: &impl Hash,
-) -> bool {
-    let uid = seen.object().meta().uid.clone().unwrap_or_default();
-    let mut known = known.lock();
-    match seen {
-        Seen::Gone(_) => known.remove(&uid).is_some(),
-        Seen::Changed(_) => {
-            let mut hasher = DefaultHasher::new();
-            now.hash(&mut hasher);
-            let hash = hasher.finish();
-            known.insert(uid, hash) != Some(hash)
-        }
-    }
+fn hash(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }

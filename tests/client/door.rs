@@ -1,0 +1,181 @@
+//! Sidecars as processes, and requests to them.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    process::{Child, Command},
+    time::timeout,
+};
+use zenop::api::ZenServer;
+
+use crate::support::{Operator, PATIENCE, Site, account, entry, key, server, with};
+
+/// A sidecar with the rights of its server's ServiceAccount.
+pub struct Sidecar {
+    pub address: SocketAddr,
+    _child: Child,
+}
+
+/// An answer: status and body.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+}
+
+impl Sidecar {
+    /// Starts one and waits until it is ready.
+    pub async fn start(site: &Site, address: SocketAddr) -> Result<Self> {
+        let rights = site
+            .plane
+            .kubeconfig_for_service_account(site.name(), "prod", None)
+            .await?;
+        let sidecar = Self::launch(site.name(), &rights, address)?;
+        sidecar.becomes_ready().await?;
+        Ok(sidecar)
+    }
+
+    /// Starts one with a kubeconfig; does not wait.
+    pub fn launch(namespace: &str, kubeconfig: &Path, address: SocketAddr) -> Result<Self> {
+        let child = Command::new(env!("CARGO_BIN_EXE_zenop"))
+            .args(["sidecar", "--server", "prod", "--namespace", namespace])
+            .args([
+                "--listen",
+                &address.to_string(),
+                "--admin-listen",
+                "127.0.0.1:0",
+            ])
+            .env("KUBECONFIG", kubeconfig)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context("starting a sidecar")?;
+        Ok(Self {
+            address,
+            _child: child,
+        })
+    }
+
+    /// Waits until `/ready` says so.
+    pub async fn becomes_ready(&self) -> Result<()> {
+        self.until("ready", async || {
+            self.get("/ready", None)
+                .await
+                .is_ok_and(|a| a.status == 200)
+        })
+        .await
+    }
+
+    /// Waits until something holds of it.
+    pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) -> Result<()> {
+        let wait = async {
+            while !holds().await {
+                // A server that is not there yet refuses at once.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, wait)
+            .await
+            .with_context(|| format!("the sidecar does not become {what}"))
+    }
+
+    pub async fn get(&self, path: &str, token: Option<&str>) -> Result<Answer> {
+        let bearer = token.map(|token| format!("authorization: Bearer {token}\r\n"));
+        self.ask(
+            &format!(
+                "GET {path} HTTP/1.1\r\nhost: x\r\n{}",
+                bearer.unwrap_or_default()
+            ),
+            "",
+        )
+        .await
+    }
+
+    /// Who a token is of.
+    pub async fn me(&self, token: &str) -> Result<Answer> {
+        self.get("/api/v1/current-user", Some(token)).await
+    }
+
+    pub async fn login(&self, key: &str) -> Result<Answer> {
+        let body = format!(
+            "grant_type=zenml-api-key&password={}",
+            key.replace('=', "%3D").replace('+', "%2B")
+        );
+        let head = "POST /api/v1/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\n";
+        self.ask(head, &body).await
+    }
+
+    pub async fn token(&self, key: &str) -> Result<String> {
+        let answer = self.login(key).await?;
+        ensure!(answer.status == 200, "{answer:?}");
+        let answer: Value = serde_json::from_str(&answer.body)?;
+        Ok(answer["access_token"]
+            .as_str()
+            .context("no token")?
+            .to_owned())
+    }
+
+    async fn ask(&self, head: &str, body: &str) -> Result<Answer> {
+        let mut stream = TcpStream::connect(self.address).await?;
+        let request = format!(
+            "{head}connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer))
+            .await
+            .context("no answer")??;
+        let (head, body) = answer.split_once("\r\n\r\n").context("half an answer")?;
+        let status = head.split(' ').nth(1).context("no status")?.parse()?;
+        Ok(Answer {
+            status,
+            body: body.to_owned(),
+        })
+    }
+}
+
+/// An address on loopback that is free now.
+pub fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// An operator, and server `prod` at `address` with account `ci` and key `main`.
+pub async fn set_up(site: &Site, address: SocketAddr, spec: &[(&str, Value)]) -> Result<Operator> {
+    let operator = site.operator().await?;
+    let url = json!(format!("http://{address}"));
+    let server = spec
+        .iter()
+        .fold(with(server("prod"), "url", url), |object, (path, value)| {
+            with(object, path, value.clone())
+        });
+    site.apply(&server).await?;
+    site.apply(&account("ci")).await?;
+    site.apply(&key("main")).await?;
+    site.key_ready("main", 1).await?;
+    // Its ServiceAccount and rights come with the pods.
+    let made = |server: &ZenServer| {
+        server
+            .status
+            .as_ref()
+            .is_some_and(|s| s.observed_generation > 0)
+    };
+    site.until("prod", "has its children", made).await?;
+    Ok(operator)
+}
+
+/// The delivered key.
+pub async fn delivered(site: &Site, secret: &str) -> Result<String> {
+    let secret = site.api::<Secret>().get(secret).await?;
+    entry(&secret, "ZENML_STORE_API_KEY").context("no key in the Secret")
+}

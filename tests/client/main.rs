@@ -1,0 +1,18 @@
+//! The real `zenml` client, and plain requests, against real sidecars fed by the real operator.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test that panics fails, as it should"
+)]
+
+mod door;
+mod freshness;
+mod revocation;
+#[path = "../cluster/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with the cluster tests")]
+mod support;
+mod zenml;

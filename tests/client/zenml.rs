@@ -1,0 +1,121 @@
+//! The unmodified `zenml` client from PyPI.
+
+use std::{env, path::PathBuf, process::Stdio};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::{
+    door::{Sidecar, free_address, set_up},
+    support::{Site, entry, site},
+};
+
+/// The client: `ZENOP_ZENML`, else where `make zenml` puts it.
+fn client() -> Result<PathBuf> {
+    let cache = || {
+        let home = || Some(PathBuf::from(env::var_os("HOME")?).join(".cache"));
+        let root = env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(home);
+        env::var_os("ZENOP_CACHE")
+            .map(PathBuf::from)
+            .or(root.map(|root| root.join("zenop")))
+    };
+    let named = env::var_os("ZENOP_ZENML").map(PathBuf::from);
+    let path = named
+        .or(cache().map(|cache| cache.join("zenml-0.98.0/bin/zenml")))
+        .context("no HOME")?;
+    ensure!(
+        path.exists(),
+        "the zenml client is not at {}: run `make zenml`",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// What a command of the client ends with.
+struct Outcome {
+    success: bool,
+    text: String,
+}
+
+/// Runs it with nothing but the entries of a delivered Secret.
+async fn zenml(site: &Site, secret: &str, arguments: &[&str]) -> Result<Outcome> {
+    let secret = site.api::<Secret>().get(secret).await?;
+    let home = tempfile::tempdir()?;
+    let output = Command::new(client()?)
+        .args(arguments)
+        .env_clear()
+        .env("HOME", home.path())
+        .env("PATH", "/usr/bin:/bin")
+        .env("LANG", "C.UTF-8")
+        .env("COLUMNS", "200")
+        .env("ZENML_ANALYTICS_OPT_IN", "false")
+        .envs(
+            ["ZENML_STORE_URL", "ZENML_STORE_API_KEY"]
+                .map(|name| (name, entry(&secret, name).unwrap())),
+        )
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    let text = [output.stdout, output.stderr].concat();
+    Ok(Outcome {
+        success: output.status.success(),
+        text: String::from_utf8_lossy(&text).into_owned(),
+    })
+}
+
+#[tokio::test]
+async fn needs_nothing_but_the_two_variables_and_is_refused_once_the_key_is_deactivated()
+-> Result<()> {
+    site("zenml", async |site| {
+        let address = free_address()?;
+        let _operator = set_up(site, address, &[]).await?;
+        let _sidecar = Sidecar::start(site, address).await?;
+        let commands: [(&[&str], &str); 6] = [
+            (&["status"], "ci"),
+            (&["service-account", "list"], "ci"),
+            (&["service-account", "describe", "ci"], "ci"),
+            (&["service-account", "api-key", "ci", "list"], "main"),
+            (
+                &["service-account", "api-key", "ci", "describe", "main"],
+                "main",
+            ),
+            (&["stack", "list"], "default"),
+        ];
+        for (command, shown) in commands {
+            let outcome = zenml(site, "main-key", command).await?;
+            ensure!(
+                outcome.success && outcome.text.contains(shown),
+                "{command:?}: {}",
+                outcome.text
+            );
+            ensure!(
+                !outcome.text.contains("ZENKEY_"),
+                "{command:?} shows a key: {}",
+                outcome.text
+            );
+        }
+        // What Git owns is not changed by the API yet: refused in words, and nothing changed.
+        let refused = zenml(site, "main-key", &["service-account", "delete", "ci", "-y"]).await?;
+        ensure!(
+            !refused.success && refused.text.contains("admin"),
+            "{}",
+            refused.text
+        );
+
+        site.apply(&json!({
+            "apiVersion": "zenop.dev/v1alpha1", "kind": "ZenAPIKey", "metadata": {"name": "main"},
+            "spec": {"serviceAccountRef": {"name": "ci"}, "active": false},
+        }))
+        .await?;
+        let refused = zenml(site, "main-key", &["service-account", "describe", "ci"]).await?;
+        ensure!(!refused.success, "{}", refused.text);
+        ensure!(refused.text.contains("not active"), "{}", refused.text);
+        Ok(())
+    })
+    .await
+}

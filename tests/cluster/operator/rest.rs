@@ -1,0 +1,1 @@
+//! At rest nothing is written, and little is read and kept.

@@ -1,0 +1,191 @@
+//! The objects that most tests use, and how to look into them.
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
+use kube::ResourceExt;
+use serde_json::{Value, json};
+use zenop::{
+    api::{
+        KeyGeneration, KeyState, KindStatus, ZenAPIKey, ZenServer, ZenServiceAccount, condition,
+    },
+    auth::{
+        api_key::{ApiKey, Verifier},
+        keyring::Keyring,
+    },
+};
+
+use super::Site;
+
+/// Server `prod`, account `ci`, key `main`: what most tests begin with.
+pub fn server(name: &str) -> Value {
+    json!({"apiVersion": "zenop.dev/v1alpha1", "kind": "ZenServer", "metadata": {"name": name}, "spec": {}})
+}
+
+pub fn account(name: &str) -> Value {
+    json!({
+        "apiVersion": "zenop.dev/v1alpha1", "kind": "ZenServiceAccount", "metadata": {"name": name},
+        "spec": {"serverRef": {"name": "prod"}},
+    })
+}
+
+pub fn key(name: &str) -> Value {
+    json!({
+        "apiVersion": "zenop.dev/v1alpha1", "kind": "ZenAPIKey", "metadata": {"name": name},
+        "spec": {"serviceAccountRef": {"name": "ci"}},
+    })
+}
+
+/// The same with another spec field set.
+pub fn with(mut object: Value, path: &str, value: Value) -> Value {
+    let mut place = &mut object;
+    for part in path.split('.') {
+        place = &mut place[part];
+    }
+    *place = value;
+    object
+}
+
+/// What has conditions.
+pub trait Conditioned {
+    fn conditions(&self) -> &[Condition];
+    fn observed(&self) -> i64;
+    fn generation(&self) -> Option<i64>;
+}
+
+macro_rules! conditioned {
+    ($($kind:ty),*) => {$(
+        impl Conditioned for $kind {
+            fn conditions(&self) -> &[Condition] {
+                self.status.as_ref().map_or(&[], |status| KindStatus::conditions(status))
+            }
+            fn observed(&self) -> i64 {
+                self.status.as_ref().map_or(-1, |status| status.observed_generation)
+            }
+            fn generation(&self) -> Option<i64> {
+                self.metadata.generation
+            }
+        }
+    )*};
+}
+conditioned!(ZenServer, ZenServiceAccount, ZenAPIKey);
+
+/// Whether a condition holds, for the generation that there is. `Ready` means `True`; `Ready=x` means `False` with that
+/// reason; any other, `True` or `False` with that reason.
+pub fn says<K: Conditioned>(kind: &str, status: &str, reason: &str) -> impl Fn(&K) -> bool {
+    move |object| {
+        Some(object.observed()) == object.generation()
+            && object.conditions().iter().any(|c| {
+                c.type_ == kind
+                    && c.status == status
+                    && c.reason == reason
+                    && c.observed_generation == object.generation()
+            })
+    }
+}
+
+pub fn ready<K: Conditioned>(object: &K) -> bool {
+    says(condition::READY, "True", "Ready")(object)
+}
+
+/// Stalled for that reason.
+pub fn stalled<K: Conditioned>(reason: &str) -> impl Fn(&K) -> bool {
+    says(condition::STALLED, "True", reason)
+}
+
+/// Waiting for that reason.
+pub fn waiting<K: Conditioned>(reason: &str) -> impl Fn(&K) -> bool {
+    says(condition::RECONCILING, "True", reason)
+}
+
+/// The generation that is current.
+pub fn current(key: &ZenAPIKey) -> Option<&KeyGeneration> {
+    let mut all = key.status.iter().flat_map(|status| &status.generations);
+    all.find(|generation| generation.state == KeyState::Current)
+}
+
+/// What an entry of a Secret says.
+pub fn entry(secret: &Secret, name: &str) -> Option<String> {
+    let bytes = &secret.data.as_ref()?.get(name)?.0;
+    String::from_utf8(bytes.clone()).ok()
+}
+
+impl Site {
+    /// Server, account and key, in this order.
+    pub async fn apply_three(&self) -> Result<()> {
+        for object in [server("prod"), account("ci"), key("main")] {
+            self.apply(&object).await?;
+        }
+        Ok(())
+    }
+
+    /// The key once it is Ready with that generation.
+    pub async fn key_ready(&self, name: &str, generation: i64) -> Result<ZenAPIKey> {
+        let is = |key: &ZenAPIKey| {
+            ready(key) && key.status.as_ref().and_then(|s| s.generation) == Some(generation)
+        };
+        self.until(name, &format!("Ready with generation {generation}"), is)
+            .await
+    }
+
+    /// The text of the key in a Secret.
+    pub async fn key_text(&self, secret: &str) -> Result<String> {
+        let secret = self.api::<Secret>().get(secret).await?;
+        entry(&secret, "ZENML_STORE_API_KEY").context("it holds no key")
+    }
+
+    /// The verifier of a key's text, as the sidecar of server `prod` computes it for account `ci`.
+    pub async fn verifier(&self, text: &str) -> Result<Verifier> {
+        let secret = self.api::<Secret>().get("prod-auth").await?;
+        let data = secret.data.context("an empty auth Secret")?;
+        let keyring = Keyring::from_entries(|name| data.get(name).map(|bytes| &*bytes.0))?;
+        let account: ZenServiceAccount = self.api().get("ci").await?;
+        let account = account.uid().context("no uid")?.parse()?;
+        let key: ApiKey = text.parse()?;
+        Ok(keyring
+            .pepper()
+            .verifier(account, key.id, key.secret.digest()))
+    }
+
+    /// Which generation of a key a text is of, if it is accepted now.
+    pub async fn generation_of(
+        &self,
+        key: &ZenAPIKey,
+        text: &str,
+    ) -> Result<Option<(KeyState, i64)>> {
+        let verifier = self.verifier(text).await?;
+        let parsed: ApiKey = text.parse()?;
+        ensure!(
+            Some(parsed.id.to_string()) == key.uid(),
+            "the id of another key"
+        );
+        let generations = key.status.iter().flat_map(|status| &status.generations);
+        for generation in generations {
+            let recorded: Verifier = generation.verifier.parse()?;
+            if recorded.matches(&verifier).into() {
+                return Ok(Some((generation.state, generation.generation)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Checks that a key has one current generation, of that number, and that its Secret holds it. Returns its text.
+    pub async fn check_delivered(&self, name: &str, generation: i64) -> Result<String> {
+        let key: ZenAPIKey = self.api().get(name).await?;
+        let states: Vec<_> = key
+            .status
+            .iter()
+            .flat_map(|s| &s.generations)
+            .map(|g| g.state)
+            .collect();
+        let count = |state| states.iter().filter(|s| **s == state).count();
+        ensure!(count(KeyState::Current) == 1, "{states:?}");
+        ensure!(count(KeyState::Prepared) == 0, "{states:?}");
+        let text = self.key_text(&key.secret_name()).await?;
+        let holds = self.generation_of(&key, &text).await?;
+        ensure!(
+            holds == Some((KeyState::Current, generation)),
+            "the Secret holds {holds:?}"
+        );
+        Ok(text)
+    }
+}

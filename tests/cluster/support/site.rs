@@ -1,0 +1,312 @@
+//! A namespace, a proxy before the API server, and the operators that work there.
+
+use std::{
+    fmt::Debug,
+    fs,
+    panic::{AssertUnwindSafe, resume_unwind},
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use futures::FutureExt;
+use k8s_openapi::{
+    NamespaceResourceScope, api::core::v1::ConfigMap,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
+    config::Kubeconfig,
+    runtime::wait::{await_condition, conditions::is_crd_established},
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::{sync::OnceCell, time::timeout};
+use zenop_cluster::{
+    ControlPlane, TestNamespace, dump,
+    fault::{Match, Proxy},
+    shared,
+};
+
+use super::{Launch, Log, Operator, PATIENCE};
+
+/// Where a test works.
+pub struct Site {
+    pub plane: &'static ControlPlane,
+    pub ns: TestNamespace,
+    pub proxy: Proxy,
+    kubeconfig: PathBuf,
+    logs: Mutex<Vec<(String, Log)>>,
+}
+
+/// Runs a test in a namespace of its own of the shared control plane, with our kinds. If it fails, everything there is
+/// printed first: objects, events, what the operators asked and logged.
+pub async fn site<T>(hint: &str, test: T) -> Result<()>
+where
+    T: AsyncFnOnce(&Site) -> Result<()>,
+{
+    static KINDS: OnceCell<()> = OnceCell::const_new();
+    let plane = shared().await?;
+    let client = plane.client().await?;
+    KINDS.get_or_try_init(|| install(&client)).await?;
+    site_on(plane, hint, test).await
+}
+
+/// The same on a control plane that has our kinds.
+pub async fn site_on<T>(plane: &'static ControlPlane, hint: &str, test: T) -> Result<()>
+where
+    T: AsyncFnOnce(&Site) -> Result<()>,
+{
+    let client = plane.client().await?;
+    let proxy = Proxy::start(plane).await?;
+    let site = Site {
+        plane,
+        ns: TestNamespace::create(&client, hint).await?,
+        kubeconfig: proxy.kubeconfig(plane, &token(plane)?)?,
+        proxy,
+        logs: Mutex::default(),
+    };
+    let ended = AssertUnwindSafe(test(&site)).catch_unwind().await;
+    if !matches!(ended, Ok(Ok(()))) {
+        eprintln!("{}", site.tell().await);
+    }
+    ended.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// Our kinds, as the chart has them.
+pub async fn install(client: &Client) -> Result<()> {
+    let api = Api::<CustomResourceDefinition>::all(client.clone());
+    for crd in zenop::api::all_crds() {
+        let (name, patch) = (crd.name_any(), Patch::Apply(&crd));
+        api.patch(&name, &PatchParams::apply("test").force(), &patch)
+            .await?;
+        let established = await_condition(api.clone(), &name, is_crd_established());
+        timeout(PATIENCE, established).await??;
+    }
+    Ok(())
+}
+
+/// Waits until the garbage collector knows our kinds: it looks for new ones every half a minute.
+pub async fn garbage_collector() -> Result<()> {
+    static KNOWS: OnceCell<()> = OnceCell::const_new();
+    let known = async {
+        site("garbage", async |site| {
+            let owner = site.apply(&super::key("owner")).await?;
+            let reference =
+                owner.controller_owner_ref(&resource("zenop.dev/v1alpha1", "ZenAPIKey"));
+            let child = serde_json::json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": "child", "ownerReferences": [reference]},
+            });
+            let child = site.apply(&child).await?;
+            site.delete::<zenop::api::ZenAPIKey>("owner").await?;
+            let uid = child.uid().context("no uid")?;
+            site.until_gone::<ConfigMap>("child", &uid).await
+        })
+        .await
+    };
+    KNOWS.get_or_try_init(|| known).await.map(drop)
+}
+
+/// The token in the administrator's kubeconfig.
+fn token(plane: &ControlPlane) -> Result<String> {
+    let file: Kubeconfig = serde_json::from_slice(&fs::read(plane.kubeconfig())?)?;
+    let user = file
+        .auth_infos
+        .into_iter()
+        .find_map(|user| user.auth_info?.token);
+    let token = user.context("the administrator has no token")?;
+    Ok(secrecy::ExposeSecret::expose_secret(&token).to_owned())
+}
+
+impl Site {
+    pub fn name(&self) -> &str {
+        self.ns.name()
+    }
+
+    pub fn api<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<K> {
+        self.ns.api()
+    }
+
+    /// An operator that works here alone, through the proxy.
+    pub fn launch(&self) -> Launch {
+        Launch {
+            kubeconfig: self.kubeconfig.clone(),
+            namespace: self.name().to_owned(),
+            lease: "zenop".to_owned(),
+            identity: "zenop".to_owned(),
+            log: "warn,zenop=debug".to_owned(),
+            arguments: Vec::new(),
+        }
+    }
+
+    pub fn start(&self, launch: &Launch) -> Result<Operator> {
+        let operator = launch.start()?;
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        logs.push((launch.identity.clone(), operator.log.clone()));
+        Ok(operator)
+    }
+
+    /// Starts an operator and waits until it leads.
+    pub async fn operator(&self) -> Result<Operator> {
+        let operator = self.start(&self.launch())?;
+        operator.leads().await?;
+        Ok(operator)
+    }
+
+    /// Everything that operators of this site logged.
+    pub fn logs(&self) -> String {
+        let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = |(who, log): &(String, Log)| format!("──── log of {who} ────\n{}", log.text());
+        logs.iter().map(one).collect()
+    }
+
+    /// Applies an object as a user would.
+    pub async fn apply(&self, object: &Value) -> Result<DynamicObject> {
+        self.apply_as("user", object).await
+    }
+
+    /// Applies an object as a certain field manager.
+    pub async fn apply_as(&self, manager: &str, object: &Value) -> Result<DynamicObject> {
+        let text = |path: &str| {
+            object
+                .pointer(path)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let api = self.dynamic(&resource(text("/apiVersion"), text("/kind")));
+        let parameters = PatchParams::apply(manager).force();
+        let applied = api
+            .patch(text("/metadata/name"), &parameters, &Patch::Apply(object))
+            .await;
+        applied.with_context(|| format!("applying {object}"))
+    }
+
+    pub fn dynamic(&self, resource: &ApiResource) -> Api<DynamicObject> {
+        Api::namespaced_with(self.ns.client().clone(), self.name(), resource)
+    }
+
+    /// The object of a kind once it is as wanted.
+    pub async fn until<K>(&self, name: &str, what: &str, wanted: impl Fn(&K) -> bool) -> Result<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
+    {
+        let wanted = |object: Option<&K>| object.is_some_and(&wanted);
+        let seen = timeout(PATIENCE, await_condition(self.api::<K>(), name, wanted)).await;
+        let kind = K::kind(&());
+        seen.with_context(|| format!("{kind} {name}: not {what} in time"))??
+            .with_context(|| format!("{kind} {name} is gone"))
+    }
+
+    /// Waits until there is no object of that name with that UID.
+    pub async fn until_gone<K>(&self, name: &str, uid: &str) -> Result<()>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
+    {
+        let gone = |object: Option<&K>| object.is_none_or(|o| o.meta().uid.as_deref() != Some(uid));
+        let seen = timeout(PATIENCE, await_condition(self.api::<K>(), name, gone)).await;
+        seen.with_context(|| format!("{} {name} stays", K::kind(&())))??;
+        Ok(())
+    }
+
+    pub async fn delete<K>(&self, name: &str) -> Result<()>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        self.api::<K>()
+            .delete(name, &DeleteParams::background())
+            .await?;
+        Ok(())
+    }
+
+    /// Waits until the operators have asked and changed nothing for so long, but for the Lease and watches.
+    pub async fn quiet(&self, time: Duration) -> Result<()> {
+        let calm = async {
+            loop {
+                let mark = self.proxy.mark();
+                match self.proxy.wait_for(mark, &Match::work(), 1, time).await {
+                    Ok(()) => {}
+                    Err(_) => return,
+                }
+            }
+        };
+        match timeout(PATIENCE, calm).await {
+            Ok(()) => Ok(()),
+            Err(_) => bail!("the operator does not come to rest"),
+        }
+    }
+
+    /// Waits until the operators are done: accounts count their keys half a second after they changed.
+    pub async fn settled(&self) -> Result<()> {
+        self.quiet(Duration::from_millis(800)).await
+    }
+
+    /// Checks that the operators write nothing for so long, but for the Lease.
+    pub async fn no_write(&self, time: Duration) -> Result<()> {
+        let mark = self.proxy.mark();
+        let writes = Match::writes();
+        match self.proxy.wait_for(mark, &writes, 1, time).await {
+            Ok(()) => bail!("a write: {:?}", self.proxy.since(mark, &writes)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Waits until nobody has changed an object here for a moment.
+    pub async fn quiet_objects(&self) -> Result<()> {
+        use futures::StreamExt;
+        use kube::runtime::watcher::{Config, watcher};
+        let kinds = [("v1", "Service"), ("apps/v1", "Deployment")];
+        let watches = kinds.map(|(version, kind)| {
+            let resource = resource(version, kind);
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(self.ns.client().clone(), self.name(), &resource);
+            watcher(api, Config::default()).boxed()
+        });
+        let mut events = futures::stream::select_all(watches);
+        let calm = async {
+            while timeout(Duration::from_millis(500), events.next())
+                .await
+                .is_ok()
+            {}
+        };
+        timeout(PATIENCE, calm)
+            .await
+            .context("objects keep changing")
+    }
+
+    /// For whoever wants to know why a test failed.
+    async fn tell(&self) -> String {
+        let objects = dump(self.ns.client(), self.name()).await;
+        let record = self.proxy.record();
+        let asked: String = record
+            .iter()
+            .filter(|entry| Match::work().fits(&entry.call))
+            .map(|entry| {
+                let harmed = if entry.harmed { " (harmed)" } else { "" };
+                format!("{}: {:?}{harmed}\n", entry.call, entry.status)
+            })
+            .collect();
+        format!("{objects}\n──── requests ────\n{asked}{}", self.logs())
+    }
+}
+
+/// The resource of a kind, by its own name.
+pub fn resource(api_version: &str, kind: &str) -> ApiResource {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    ApiResource::from_gvk(&kube::api::GroupVersionKind::gvk(group, version, kind))
+}
