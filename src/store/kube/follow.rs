@@ -150,7 +150,7 @@ where
     parameters.field_selector.clone_from(&collection.fields);
     let watch = tokio::time::timeout(CALL_TIMEOUT, collection.api.watch(&parameters, seen));
     let mut events = watch.await.map_err(|_| Interrupted::Silent)??.boxed();
-    let mut question = current_version(&collection.api).fuse();
+    let mut question = current_version(collection).fuse();
     let mut asked: Option<u64> = None;
     let end = begun + length + GRACE;
     loop {
@@ -170,16 +170,18 @@ where
     }
 }
 
-/// The version of this moment: a list without a version is consistent.
+/// The version of this moment: a list without a version is consistent. It asks for no more than
+/// the fields select: all Secrets may not be listed.
 fn current_version<K>(
-    api: &Api<DeserializeGuard<K>>,
+    collection: &Collection<K>,
 ) -> BoxFuture<'static, Result<Option<u64>, Interrupted>>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let api = api.clone();
+    let api = collection.api.clone();
+    let mut parameters = ListParams::default().limit(1);
+    parameters.field_selector.clone_from(&collection.fields);
     async move {
-        let parameters = ListParams::default().limit(1);
         let list = tokio::time::timeout(CALL_TIMEOUT, api.list_metadata(&parameters))
             .await
             .map_err(|_| Interrupted::Silent)??;
