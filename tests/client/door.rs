@@ -154,11 +154,10 @@ pub fn free_address() -> Result<SocketAddr> {
 pub async fn set_up(site: &Site, address: SocketAddr, spec: &[(&str, Value)]) -> Result<Operator> {
     let operator = site.operator().await?;
     let url = json!(format!("http://{address}"));
-    let server = spec
-        .iter()
-        .fold(with(server("prod"), "url", url), |object, (path, value)| {
-            with(object, path, value.clone())
-        });
+    let server = spec.iter().fold(
+        with(server("prod"), "spec.url", url),
+        |object, (path, value)| with(object, path, value.clone()),
+    );
     site.apply(&server).await?;
     site.apply(&account("ci")).await?;
     site.apply(&key("main")).await?;

@@ -24,7 +24,7 @@ async fn k05_cut_off_it_refuses_and_turns_unready_and_comes_back() -> Result<()>
     install(&plane.client().await?).await?;
     site_on(plane, "stale", async |site| {
         let address = free_address()?;
-        let operator = set_up(site, address, &[("auth.maxStaleness", json!("5s"))]).await?;
+        let operator = set_up(site, address, &[("spec.auth.maxStaleness", json!("5s"))]).await?;
         let sidecar = Sidecar::start(site, address).await?;
         let token = sidecar.token(&delivered(site, "main-key").await?).await?;
         operator.crash().await?;

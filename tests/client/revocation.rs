@@ -84,17 +84,17 @@ async fn deactivation_and_expiry_reach_every_replica_and_can_be_undone() -> Resu
         let cases = [
             (
                 "key deactivated",
-                with(key("main"), "active", json!(false)),
+                with(key("main"), "spec.active", json!(false)),
                 key("main"),
             ),
             (
                 "account deactivated",
-                with(account("ci"), "active", json!(false)),
+                with(account("ci"), "spec.active", json!(false)),
                 account("ci"),
             ),
             (
                 "key expired",
-                with(key("main"), "expiresAt", json!(past.to_string())),
+                with(key("main"), "spec.expiresAt", json!(past.to_string())),
                 key("main"),
             ),
         ];
@@ -170,7 +170,7 @@ async fn the_last_use_of_an_account_is_written_down_once() -> Result<()> {
         let first = site.until("ci", "says when it was used", used).await?;
         scene.answer(200).await?;
         // The operator writes its own part again, and leaves this one.
-        site.apply(&with(account("ci"), "description", json!("changed")))
+        site.apply(&with(account("ci"), "spec.description", json!("changed")))
             .await?;
         let seen = |account: &ZenServiceAccount| {
             account

@@ -100,7 +100,7 @@ async fn needs_nothing_but_the_two_variables_and_is_refused_once_the_key_is_deac
             );
         }
         // What Git owns is not changed by the API yet: refused in words, and nothing changed.
-        let refused = zenml(site, "main-key", &["service-account", "delete", "ci", "-y"]).await?;
+        let refused = zenml(site, "main-key", &["service-account", "create", "another"]).await?;
         ensure!(
             !refused.success && refused.text.contains("admin"),
             "{}",

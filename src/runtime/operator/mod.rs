@@ -76,12 +76,17 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     let Some(leader) = elector.acquire(shutdown.clone().wait()).await else {
         return Ok(());
     };
-    let controllers = tokio::spawn(controllers(&config, &watches, calling, claim, metrics));
+    let mut controllers = tokio::spawn(controllers(&config, &watches, calling, claim, metrics));
     let work = async {
-        shutdown.wait().await;
-        watches.routes.close();
-        // What does not end by then is cut off; a crash at that place would be no worse.
-        let _ = tokio::time::timeout(DRAIN, controllers).await;
+        tokio::select! {
+            // They end by a panic only. Then so do we, and begin again.
+            _ = &mut controllers => tracing::error!("the controllers ended"),
+            () = shutdown.wait() => {
+                watches.routes.close();
+                // What does not end by then is cut off; a crash at that place would be no worse.
+                let _ = tokio::time::timeout(DRAIN, controllers).await;
+            }
+        }
     };
     leader
         .run(work)
