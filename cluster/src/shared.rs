@@ -38,6 +38,7 @@ async fn start() -> Result<ControlPlane> {
         None => {
             ControlPlane::start(Options {
                 audit: true,
+                helm: true,
                 ..Options::default()
             })
             .await

@@ -8,6 +8,8 @@
     reason = "a test that panics fails, as it should"
 )]
 
+mod chart;
 mod lease;
 mod operator;
+mod rights;
 mod support;

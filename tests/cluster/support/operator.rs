@@ -21,7 +21,9 @@ use super::PATIENCE;
 #[derive(Clone, Debug)]
 pub struct Launch {
     pub kubeconfig: PathBuf,
-    pub namespace: String,
+    /// Where it works; `None` for everywhere.
+    pub watch: Option<String>,
+    pub lease_namespace: String,
     pub lease: String,
     pub identity: String,
     /// `RUST_LOG`.
@@ -45,32 +47,23 @@ pub struct Operator {
 impl Launch {
     /// Starts it; does not wait for anything.
     pub fn start(&self) -> Result<Operator> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_zenop"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zenop"));
+        command
             .args(["operator", "--image", "registry.invalid/zenop:test"])
             .args(["--admin-listen", "127.0.0.1:0"])
-            .args(["--watch-namespace", &self.namespace])
+            .args(
+                self.watch
+                    .iter()
+                    .flat_map(|name| ["--watch-namespace", name]),
+            )
             .args(["--identity", &self.identity])
-            .args(["--lease-namespace", &self.namespace])
+            .args(["--lease-namespace", &self.lease_namespace])
             .args(["--lease-name", &self.lease])
             .args(["--retry-base", "50ms", "--retry-cap", "1s"])
             .args(&self.arguments)
             .env("KUBECONFIG", &self.kubeconfig)
-            .env("RUST_LOG", &self.log)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context("starting the operator")?;
-        let id = child.id().context("it ended at once")?;
-        let stderr = child.stderr.take().context("no log")?;
-        let log = Log(Arc::new(watch::Sender::new(String::new())));
-        tokio::spawn(keep(stderr, log.clone()));
-        Ok(Operator {
-            child: Mutex::new(child),
-            pid: Pid::from_raw(id.try_into()?).context("no process")?,
-            log,
-        })
+            .env("RUST_LOG", &self.log);
+        Operator::spawn(&mut command)
     }
 }
 
@@ -101,6 +94,26 @@ impl Log {
 }
 
 impl Operator {
+    /// Starts a command, which may be another one of the same program.
+    pub fn spawn(command: &mut Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("starting the program")?;
+        let id = child.id().context("it ended at once")?;
+        let stderr = child.stderr.take().context("no log")?;
+        let log = Log(Arc::new(watch::Sender::new(String::new())));
+        tokio::spawn(keep(stderr, log.clone()));
+        Ok(Self {
+            child: Mutex::new(child),
+            pid: Pid::from_raw(id.try_into()?).context("no process")?,
+            log,
+        })
+    }
+
     /// Waits until it leads.
     pub async fn leads(&self) -> Result<()> {
         self.log.says(&["\"leading\""]).await

@@ -2,7 +2,6 @@
 
 use std::{
     fmt::Debug,
-    fs,
     panic::{AssertUnwindSafe, resume_unwind},
     path::PathBuf,
     sync::{Mutex, PoisonError},
@@ -18,7 +17,6 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
-    config::Kubeconfig,
     runtime::wait::{await_condition, conditions::is_crd_established},
 };
 use serde::de::DeserializeOwned;
@@ -30,7 +28,7 @@ use zenop_cluster::{
     shared,
 };
 
-use super::{Launch, Log, Operator, PATIENCE};
+use super::{Launch, Log, Operator, PATIENCE, helm, helm::Helm};
 
 /// Where a test works.
 pub struct Site {
@@ -41,7 +39,8 @@ pub struct Site {
     logs: Mutex<Vec<(String, Log)>>,
 }
 
-/// Runs a test in a namespace of its own of the shared control plane, with our kinds. If it fails, everything there is
+/// Runs a test in a namespace of its own of the shared control plane, with our kinds and an account that has the rights
+/// of the chart's operator, there alone. If it fails, everything there is
 /// printed first: objects, events, what the operators asked and logged.
 pub async fn site<T>(hint: &str, test: T) -> Result<()>
 where
@@ -60,11 +59,12 @@ where
     T: AsyncFnOnce(&Site) -> Result<()>,
 {
     let client = plane.client().await?;
+    let ns = TestNamespace::create(&client, hint).await?;
     let proxy = Proxy::start(plane).await?;
     let site = Site {
         plane,
-        ns: TestNamespace::create(&client, hint).await?,
-        kubeconfig: proxy.kubeconfig(plane, &token(plane)?)?,
+        kubeconfig: proxy.kubeconfig(plane, &token(plane, ns.name()).await?)?,
+        ns,
         proxy,
         logs: Mutex::default(),
     };
@@ -110,15 +110,12 @@ pub async fn garbage_collector() -> Result<()> {
     KNOWS.get_or_try_init(|| known).await.map(drop)
 }
 
-/// The token in the administrator's kubeconfig.
-fn token(plane: &ControlPlane) -> Result<String> {
-    let file: Kubeconfig = serde_json::from_slice(&fs::read(plane.kubeconfig())?)?;
-    let user = file
-        .auth_infos
-        .into_iter()
-        .find_map(|user| user.auth_info?.token);
-    let token = user.context("the administrator has no token")?;
-    Ok(secrecy::ExposeSecret::expose_secret(&token).to_owned())
+/// The token of the operator that the chart installs for one namespace, with no right elsewhere. It is installed, but for
+/// its pod.
+async fn token(plane: &ControlPlane, namespace: &str) -> Result<String> {
+    let rights = Helm::of(shared().await?)?.rights_in(namespace).await?;
+    helm::apply(&plane.client().await?, &rights, false).await?;
+    plane.service_account_token(namespace, helm::RELEASE).await
 }
 
 impl Site {
@@ -134,7 +131,8 @@ impl Site {
     pub fn launch(&self) -> Launch {
         Launch {
             kubeconfig: self.kubeconfig.clone(),
-            namespace: self.name().to_owned(),
+            watch: Some(self.name().to_owned()),
+            lease_namespace: self.name().to_owned(),
             lease: "zenop".to_owned(),
             identity: "zenop".to_owned(),
             log: "warn,zenop=debug".to_owned(),

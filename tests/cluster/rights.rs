@@ -1,0 +1,272 @@
+//! What operator, sidecars and people may do: all of what they need, and nothing more.
+//!
+//! attacks.md S03, S07. The lists are in `golden/`.
+
+mod ask;
+mod sidecar;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        apps::v1::Deployment,
+        core::v1::{Secret, Service, ServiceAccount},
+        events::v1::Event,
+        rbac::v1::{Role, RoleBinding},
+    },
+};
+use kube::{
+    Resource, ResourceExt,
+    api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, from_value, json};
+use zenop::api::{ZenAPIKey, label, reason};
+use zenop_cluster::TestNamespace;
+
+use self::ask::{NEVER, Rules, Subject, asked, client_of, minus, nameless, rules, snapshot, tell};
+use crate::support::{
+    Launch, Site,
+    helm::{RELEASE, SYSTEM, installed},
+    key, ready, site_on, stalled, with,
+};
+
+#[tokio::test]
+async fn the_operator_may_do_what_is_listed_and_nothing_else() -> Result<()> {
+    let plane = installed().await?;
+    let operator = client_of(plane, SYSTEM, RELEASE).await?;
+    let anybody = client_of(plane, SYSTEM, "default").await?;
+    let anybody = rules(&anybody, "kube-public").await?;
+    let everywhere = rules(&operator, "kube-public").await?;
+    let at_home = minus(&rules(&operator, SYSTEM).await?, &everywhere);
+    let text = format!(
+        "In every namespace:\n{}\nIn its own:\n{}",
+        tell(&minus(&everywhere, &anybody)),
+        tell(&at_home)
+    );
+    snapshot("operator-rights", &text);
+
+    let admin = plane.client().await?;
+    let operator = Subject::service_account(&admin, SYSTEM, RELEASE);
+    for namespace in [SYSTEM, "kube-public", ""] {
+        operator.check(false, namespace, NEVER).await?;
+        let may = [
+            "create apps/deployments",
+            "list secrets",
+            "patch zenop.dev/zenapikeys/status",
+        ];
+        operator.check(true, namespace, &may).await?;
+    }
+    let others =
+        ["delete", "patch", "update"].map(|verb| format!("{verb} coordination.k8s.io/leases"));
+    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    operator.check(false, SYSTEM, &others).await?;
+    operator
+        .check(false, SYSTEM, &["update coordination.k8s.io/leases other"])
+        .await?;
+    operator
+        .check(false, "kube-public", &["create coordination.k8s.io/leases"])
+        .await
+}
+
+/// What the operator needs only to hand it on.
+fn handed_on() -> Rules {
+    let kinds = ["zenservers", "zenserviceaccounts", "zenapikeys"];
+    kinds
+        .map(|kind| (format!("zenop.dev/{kind}"), "get".to_owned()))
+        .into()
+}
+
+/// It is held against the audit log: every right is used, and nothing was refused.
+#[tokio::test]
+async fn the_rights_of_the_operator_suffice_and_each_is_used() -> Result<()> {
+    let plane = installed().await?;
+    site_on(plane, "rights", async |site| {
+        let launch = Launch {
+            kubeconfig: plane
+                .kubeconfig_for_service_account(SYSTEM, RELEASE, None)
+                .await?,
+            watch: None,
+            lease_namespace: SYSTEM.to_owned(),
+            ..site.launch()
+        };
+        let first = site.start(&launch)?;
+        first.leads().await?;
+        let second = site.start(&Launch {
+            identity: "second".into(),
+            ..launch.clone()
+        })?;
+        second.log.says(&["standing by"]).await?;
+
+        site.apply_three().await?;
+        site.key_ready("main", 1).await?;
+        correct_what_is_edited(site).await?;
+        move_a_key(site).await?;
+        meet_a_stranger_twice(site).await?;
+        first.stop().await?;
+        second.leads().await?;
+        second.stop().await?;
+
+        let user = format!("system:serviceaccount:{SYSTEM}:{RELEASE}");
+        let (used, refused) = asked(plane, &user).await?;
+        ensure!(refused.is_empty(), "refused: {}", tell(&refused));
+        let operator = client_of(plane, SYSTEM, RELEASE).await?;
+        let anybody = client_of(plane, SYSTEM, "default").await?;
+        let granted = minus(
+            &rules(&operator, SYSTEM).await?,
+            &rules(&anybody, SYSTEM).await?,
+        );
+        let idle = minus(&nameless(&granted), &used);
+        assert_eq!(
+            tell(&idle),
+            tell(&handed_on()),
+            "rights that are granted and not used"
+        );
+        Ok(())
+    })
+    .await
+}
+
+async fn edit<K>(site: &Site, name: &str, patch: &Value) -> Result<()>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned,
+{
+    let api = site.api::<K>();
+    api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+        .await?;
+    Ok(())
+}
+
+/// Somebody edits each child; the operator puts it right.
+async fn correct_what_is_edited(site: &Site) -> Result<()> {
+    async fn one<K>(site: &Site, name: &str) -> Result<()>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
+    {
+        edit::<K>(
+            site,
+            name,
+            &json!({"metadata": {"labels": {label::NAME: "edited"}}}),
+        )
+        .await?;
+        let right = |object: &K| {
+            object
+                .labels()
+                .get(label::NAME)
+                .is_some_and(|l| l != "edited")
+        };
+        site.until(name, "corrected", right).await.map(drop)
+    }
+    one::<ServiceAccount>(site, "prod").await?;
+    one::<Role>(site, "prod").await?;
+    one::<RoleBinding>(site, "prod").await?;
+    one::<Service>(site, "prod").await?;
+    one::<Deployment>(site, "prod").await?;
+    one::<Secret>(site, "main-key").await
+}
+
+/// The Secret of the old name goes once it holds no key that counts.
+async fn move_a_key(site: &Site) -> Result<()> {
+    let before = site.api::<Secret>().get("main-key").await?;
+    site.apply(&with(
+        key("main"),
+        "spec.delivery.secretName",
+        json!("moved"),
+    ))
+    .await?;
+    let made = |_: &Secret| true;
+    site.until("moved", "made", made).await?;
+    let unnumbered = json!({"metadata": {"labels": {label::KEY_GENERATION: null}}});
+    edit::<Secret>(site, "main-key", &unnumbered).await?;
+    let uid = before.uid().context("no uid")?;
+    site.until_gone::<Secret>("main-key", &uid).await
+}
+
+/// The same event twice is one event, counted.
+async fn meet_a_stranger_twice(site: &Site) -> Result<()> {
+    let stranger = Secret {
+        metadata: ObjectMeta {
+            name: Some("taken".into()),
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    site.api::<Secret>()
+        .create(&PostParams::default(), &stranger)
+        .await?;
+    let wanted = |name: &str| with(key("clash"), "spec.delivery.secretName", json!(name));
+    let conflict = stalled::<ZenAPIKey>(reason::CONFLICT);
+    site.apply(&wanted("taken")).await?;
+    site.until("clash", "in conflict", &conflict).await?;
+    site.apply(&wanted("free")).await?;
+    site.until::<ZenAPIKey>("clash", "Ready", ready).await?;
+    site.apply(&wanted("taken")).await?;
+    site.until("clash", "in conflict again", &conflict).await?;
+    let events = site.api::<Event>().list(&ListParams::default()).await?;
+    let about = events.iter().find(|event| {
+        let clash = event.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some("clash");
+        clash && event.reason.as_deref() == Some(reason::CONFLICT)
+    });
+    let name = about.context("no event about the conflict")?.name_any();
+    let counted = |event: &Event| {
+        event
+            .series
+            .as_ref()
+            .is_some_and(|series| series.count == 2)
+    };
+    site.until(&name, "counted", counted).await.map(drop)
+}
+
+/// view, edit and admin get the custom resources; keys stay with those who may read Secrets.
+#[tokio::test]
+async fn people_get_the_custom_resources_with_the_roles_they_have() -> Result<()> {
+    let plane = installed().await?;
+    let admin = plane.client().await?;
+    let namespace = TestNamespace::create(&admin, "people").await?;
+    let read = ["get zenop.dev/zenservers", "watch zenop.dev/zenapikeys"];
+    let write = [
+        "patch zenop.dev/zenapikeys",
+        "delete zenop.dev/zenserviceaccounts",
+        "update zenop.dev/zenservers/scale",
+    ];
+    let never = [
+        "patch zenop.dev/zenapikeys/status",
+        "update zenop.dev/zenservers/status",
+    ];
+    for (role, writes) in [("view", false), ("edit", true), ("admin", true)] {
+        let binding: RoleBinding = from_value(json!({
+            "metadata": {"name": role},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": role}],
+        }))?;
+        namespace
+            .api()
+            .create(&PostParams::default(), &binding)
+            .await?;
+        let person = Subject {
+            client: admin.clone(),
+            user: role.to_owned(),
+            groups: vec!["system:authenticated".into()],
+        };
+        for what in read.iter().chain(write.iter().filter(|_| writes)) {
+            person.comes_to(namespace.name(), what).await?;
+        }
+        person.check(writes, namespace.name(), &write).await?;
+        person.check(false, namespace.name(), &never).await?;
+        person.check(false, "default", &read).await?;
+    }
+    let view = Subject {
+        client: admin,
+        user: "view".into(),
+        groups: Vec::new(),
+    };
+    view.check(false, namespace.name(), &["get secrets"]).await
+}

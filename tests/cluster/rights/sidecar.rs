@@ -1,0 +1,164 @@
+//! A server made by an operator with rights in one namespace, and what its sidecar may do.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    process::Command,
+    time::{sleep, timeout},
+};
+use zenop::api::ZenServiceAccount;
+use zenop_cluster::TestNamespace;
+
+use super::ask::{NEVER, Rules, Subject, asked, client_of, minus, nameless, rules, snapshot, tell};
+use crate::support::{
+    Operator, PATIENCE, Site,
+    helm::{RELEASE, restricted},
+    site,
+};
+
+/// Two things at once, as each needs the other: with rights in one namespace alone the operator makes a server, whose pod
+/// then meets the restricted standard and has rights on what is its own.
+#[tokio::test]
+async fn with_rights_in_one_namespace_it_makes_a_server_whose_sidecar_has_fewer() -> Result<()> {
+    site("narrow", async |site| {
+        let (plane, namespace) = (site.plane, site.name());
+        let admin = plane.client().await?;
+        restricted(&admin, namespace).await?;
+        let operator = site.operator().await?;
+        site.apply_three().await?;
+        site.key_ready("main", 1).await?;
+        let has_pod = |deployment: &Deployment| {
+            deployment
+                .status
+                .as_ref()
+                .is_some_and(|status| status.replicas == Some(1))
+        };
+        site.until("prod", "given its pod", has_pod).await?;
+        operator.stop().await?;
+
+        let elsewhere = TestNamespace::create(&admin, "elsewhere").await?;
+        let operator = client_of(plane, namespace, RELEASE).await?;
+        let anybody = client_of(plane, namespace, "default").await?;
+        let anybody = rules(&anybody, elsewhere.name()).await?;
+        assert_eq!(
+            tell(&rules(&operator, elsewhere.name()).await?),
+            tell(&anybody)
+        );
+        let user = format!("system:serviceaccount:{namespace}:{RELEASE}");
+        let (_, refused) = asked(plane, &user).await?;
+        ensure!(refused.is_empty(), "refused: {}", tell(&refused));
+        let granted = the_sidecar_has_few(site, &elsewhere, &anybody).await?;
+        they_suffice(site, &granted).await
+    })
+    .await
+}
+
+async fn the_sidecar_has_few(
+    site: &Site,
+    elsewhere: &TestNamespace,
+    anybody: &Rules,
+) -> Result<Rules> {
+    let client = client_of(site.plane, site.name(), "prod").await?;
+    let here = minus(&rules(&client, site.name()).await?, anybody);
+    snapshot("sidecar-rights", &tell(&here));
+    assert_eq!(
+        tell(&rules(&client, elsewhere.name()).await?),
+        tell(anybody)
+    );
+
+    let sidecar = Subject::service_account(site.ns.client(), site.name(), "prod");
+    sidecar.check(false, site.name(), NEVER).await?;
+    let may = [
+        "get secrets prod-auth",
+        "watch secrets prod-auth",
+        "list zenop.dev/zenapikeys",
+    ];
+    sidecar.check(true, site.name(), &may).await?;
+    let may_not = [
+        "get secrets main-key",
+        "get secrets",
+        "list secrets",
+        "watch secrets",
+        "create secrets",
+        "patch secrets prod-auth",
+        "delete secrets prod-auth",
+        "patch zenop.dev/zenapikeys/status",
+        "patch zenop.dev/zenservers/status",
+        "patch zenop.dev/zenserviceaccounts",
+        "list services",
+        "create events.k8s.io/events",
+    ];
+    sidecar.check(false, site.name(), &may_not).await?;
+    let may_not = [
+        "get secrets prod-auth",
+        "list zenop.dev/zenapikeys",
+        "get zenop.dev/zenservers",
+    ];
+    sidecar.check(false, elsewhere.name(), &may_not).await?;
+    Ok(here)
+}
+
+/// The real sidecar serves with these rights: somebody logs in with the delivered key, and that is noted.
+async fn they_suffice(site: &Site, granted: &Rules) -> Result<()> {
+    let plane = site.plane;
+    let kubeconfig = plane.kubeconfig_for_service_account(site.name(), "prod", None);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zenop"));
+    command
+        .args(["sidecar", "--server", "prod", "--namespace", site.name()])
+        .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .env("KUBECONFIG", kubeconfig.await?);
+    let sidecar = Operator::spawn(&mut command)?;
+    sidecar.log.says(&["\"serving\""]).await?;
+    let log = sidecar.log.text();
+    let line = log.lines().find(|line| line.contains("\"serving\""));
+    let line: Value = serde_json::from_str(line.context("no address")?)?;
+    let address = line["address"].as_str().context("no address")?;
+    let key = site.key_text("main-key").await?;
+    let logged_in = async {
+        // Until it has read everything it answers 503.
+        while !log_in(address, &key).await?.starts_with("HTTP/1.1 200") {
+            sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::Ok(())
+    };
+    timeout(PATIENCE, logged_in)
+        .await
+        .context("nobody can log in")??;
+    let seen = |account: &ZenServiceAccount| {
+        let status = account.status.as_ref();
+        status.is_some_and(|status| status.last_authenticated_time.is_some())
+    };
+    site.until("ci", "noted as seen", seen).await?;
+    sidecar.stop().await?;
+
+    let user = format!("system:serviceaccount:{}:prod", site.name());
+    let (used, refused) = asked(plane, &user).await?;
+    ensure!(refused.is_empty(), "refused: {}", tell(&refused));
+    let mut idle = minus(&nameless(granted), &used);
+    // One object is got by a list with its name, as that tells from when to watch.
+    idle.retain(|(_, verb)| verb != "get");
+    assert_eq!(tell(&idle), "", "rights that are granted and not used");
+    Ok(())
+}
+
+/// What the server answers to a login.
+async fn log_in(address: &str, key: &str) -> Result<String> {
+    let form = form_urlencoded::Serializer::new(String::new())
+        .append_pair("password", key)
+        .finish();
+    let head = format!(
+        "POST /api/v1/login HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n",
+        form.len()
+    );
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all((head + &form).as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
