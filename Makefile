@@ -24,9 +24,9 @@ demo: needs cluster-tool image zenml ## the whole idea on a real Kubernetes, in 
 test: needs zenml ## every test but those of real pods
 	cargo test --workspace
 
-node-test: needs image zenml ## the tests of real pods (root on Linux)
-	cargo test --package zenop-cluster --test node --features node
-	cargo test --test node --features node
+node-test: needs cluster-tool image zenml ## the tests of real pods (root on Linux)
+	cargo test --package zenop-cluster --test node --features zenop-cluster/node
+	cargo test --package zenop --test node --features zenop/node
 
 bench: needs ## the ratios of what zenop does to what the machine could do; ONLY=reconcile or ONLY=door
 	cargo bench --bench ratios -- $(ONLY)

@@ -31,7 +31,7 @@ clean_up() {
     fi
     if [ "${KEEP:-}" ] && [ "$status" = 0 ]; then exit 0; fi
     [ ${#processes[@]} = 0 ] || kill "${processes[@]}" 2>/dev/null || true
-    "$cluster" down >/dev/null 2>&1 || true
+    [ -z "${started:-}" ] || "$cluster" down >/dev/null 2>&1 || true
     rm -rf "$work"
     exit "$status"
 }
@@ -44,6 +44,10 @@ if [ "$level" = node ]; then
 else
     say "Starting Kubernetes. Not root on Linux, so without real pods: operator and sidecar run as processes beside it"
 fi
+if "$cluster" status >/dev/null 2>&1; then
+    echo "A cluster of yours is up; the demo wants its own. First run: $cluster down"; exit 1
+fi
+started=yes
 "$cluster" up "--$level" >"$work/up.log" || { cat "$work/up.log"; exit 1; }
 KUBECONFIG=$("$cluster" kubeconfig)
 PATH="$(dirname "$KUBECONFIG")/bin:$PWD/$(dirname "$cluster"):$PATH"
@@ -58,8 +62,15 @@ if [ "$level" = node ]; then
     took
 fi
 
-say "Installing the chart with Helm"
-helm install zenop charts/zenop --namespace zenop-system --create-namespace --wait --timeout 2m \
+# Whatever runs there must do with the restricted Pod Security Standard.
+restricted_namespace() {
+    kubectl create namespace "$1" >/dev/null
+    kubectl label namespace "$1" pod-security.kubernetes.io/enforce=restricted >/dev/null
+}
+
+say "Installing the chart with Helm, where only restricted pods may run"
+restricted_namespace zenop-system
+helm install zenop charts/zenop --namespace zenop-system --wait --timeout 2m \
     --set image.repository="${image%:*}" --set image.tag="${image##*:}" --set image.pullPolicy=Never >"$work/helm.log"
 took
 
@@ -81,7 +92,7 @@ if [ "$level" = kwok ]; then
 fi
 
 say "Applying examples/quickstart: a server, an account, a key"
-kubectl create namespace "$namespace" >/dev/null
+restricted_namespace "$namespace"
 sed 's/^/  /' examples/quickstart/ci.yaml
 kubectl apply --namespace "$namespace" -f examples/quickstart >/dev/null
 if [ "$level" = kwok ]; then
