@@ -8,6 +8,7 @@
     reason = "a test that panics fails, as it should"
 )]
 
+mod chart;
 mod http;
 #[path = "../support/mod.rs"]
 mod support;
