@@ -71,6 +71,9 @@ pub enum Refusal {
     /// A filter cannot be read.
     #[error("{0}")]
     Filter(&'static str),
+    /// A text is to be compared to something else than a number.
+    #[error("Failed to compare: the value must be numeric.")]
+    NotANumber,
     /// A login without what its grant needs.
     #[error("{0}")]
     Form(&'static str),
@@ -132,7 +135,7 @@ impl IntoResponse for Refusal {
             Self::NoAccount(_) | Self::NoKey { .. } | Self::NoProject(_) | Self::NoStack(_) => {
                 missing(&text)
             }
-            Self::NoPage(_) => raised(StatusCode::BAD_REQUEST, "ValueError"),
+            Self::NoPage(_) | Self::NotANumber => raised(StatusCode::BAD_REQUEST, "ValueError"),
             Self::Malformed(_) => bare(&text),
             Self::Filter(_) => filter(&text),
             Self::Form(_) | Self::Grant(_) | Self::UnknownGrant | Self::BrokenBody => {

@@ -1,6 +1,6 @@
 //! What handlers take from a request. Every one refuses in ZenML's shape and repeats no input.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use axum::{
     body::{Body, Bytes, to_bytes},
@@ -23,29 +23,29 @@ pub(super) const MAX_BODY: u64 = 64 << 10;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What the log and an error answer call a request: the client's own name for it, or ours.
+/// What the log and an error answer call a request. Nothing is written until one of them does.
 #[derive(Clone, Debug)]
-pub(super) struct RequestId(Arc<str>);
+pub(super) enum RequestId {
+    /// The client's own name for it, which can stand in a log.
+    Given(HeaderValue),
+    /// The number of it.
+    Numbered(u32),
+}
 
 impl RequestId {
-    /// The client's name, if it is one that can stand in a log; else eight digits made of
-    /// `number`.
+    /// The client's name, if it is a plain one of at most 64 characters; else `number`.
     pub(super) fn of(headers: &HeaderMap, number: u32) -> Self {
-        let given = headers.get(REQUEST_ID).and_then(|v| v.to_str().ok());
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        match given {
-            Some(id) if (1..=64).contains(&id.len()) && id.chars().all(plain) => Self(id.into()),
-            // An odd factor permutes: neighbours do not look alike, and none repeats.
-            _ => Self(format!("{:08x}", number.wrapping_mul(0x9e37_79b1)).into()),
+        let plain = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
+        match headers.get(REQUEST_ID) {
+            Some(id) if (1..=64).contains(&id.len()) && id.as_bytes().iter().all(plain) => {
+                Self::Given(id.clone())
+            }
+            _ => Self::Numbered(number),
         }
     }
 
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
-
     pub(super) fn put(&self, headers: &mut HeaderMap) {
-        if let Ok(value) = HeaderValue::from_str(&self.0) {
+        if let Ok(value) = HeaderValue::from_str(&self.to_string()) {
             headers.insert(REQUEST_ID, value);
         }
     }
@@ -53,7 +53,11 @@ impl RequestId {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::Given(id) => f.write_str(id.to_str().unwrap_or_default()),
+            // An odd factor permutes: neighbours do not look alike, and none repeats.
+            Self::Numbered(n) => write!(f, "{:08x}", n.wrapping_mul(0x9e37_79b1)),
+        }
     }
 }
 

@@ -54,6 +54,18 @@ pub(in crate::http) enum LoginOutcome {
     Unavailable,
 }
 
+impl LoginOutcome {
+    const ALL: [Self; 7] = [
+        Self::Granted,
+        Self::BadKey,
+        Self::InactiveKey,
+        Self::InactiveAccount,
+        Self::BadRequest,
+        Self::UnsupportedGrant,
+        Self::Unavailable,
+    ];
+}
+
 impl Metrics {
     /// Metrics of these routes, that `registry` shows.
     pub(in crate::http) fn register(
@@ -79,6 +91,10 @@ impl Metrics {
             metrics.seconds.clone(),
         );
         registry.register("zenop_logins", "Logins by outcome", metrics.logins.clone());
+        // A rate can be asked of what begins with 0.
+        for outcome in LoginOutcome::ALL {
+            drop(metrics.logins.get_or_create(&Login { outcome }));
+        }
         metrics
     }
 

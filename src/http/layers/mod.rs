@@ -41,12 +41,7 @@ pub(super) async fn around(State(app): State<App>, mut request: Request, next: N
         Err(refusal) => refusal.into_response(),
     };
 
-    let headers = app.headers().of(app.settings());
-    response.headers_mut().extend(
-        headers
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone())),
-    );
+    app.headers().put(app.settings(), &mut response);
     if response.extensions_mut().remove::<Traced>().is_some() {
         id.put(response.headers_mut());
     }
@@ -88,7 +83,7 @@ async fn answer(limit: Duration, request: Request, next: Next, id: &RequestId) -
         // The panic's own text went to the panic hook.
         Ok(Err(_)) => {
             error!(request = %id, "a handler panicked");
-            panicked(id.as_str())
+            panicked(&id.to_string())
         }
         Err(_) => Refusal::Timeout.into_response(),
     }

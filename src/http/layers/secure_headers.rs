@@ -1,6 +1,6 @@
 //! The security headers of every answer (zenml-wire 13.1): ZenML's set, each on, off or custom.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue,
@@ -9,6 +9,7 @@ use axum::http::{
         VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
     },
 };
+use axum::response::Response;
 use parking_lot::RwLock;
 
 use crate::store::Settings;
@@ -49,8 +50,16 @@ impl Made {
 }
 
 impl SecureHeaders {
-    /// The headers of the settings of this moment; the defaults while there are none.
-    pub(in crate::http) fn of(&self, settings: Option<Arc<Settings>>) -> Arc<HeaderMap> {
+    /// Puts the headers of these settings on an answer; the defaults while there are none.
+    /// What the answer set itself stays.
+    pub(in crate::http) fn put(&self, settings: Option<Arc<Settings>>, response: &mut Response) {
+        let headers = self.of(settings);
+        // The fewer headers go into the map of the more.
+        let own = mem::replace(response.headers_mut(), (*headers).clone());
+        response.headers_mut().extend(own);
+    }
+
+    fn of(&self, settings: Option<Arc<Settings>>) -> Arc<HeaderMap> {
         if let Some(made) = &*self.made.read()
             && made.is_of(settings.as_ref())
         {
@@ -67,27 +76,32 @@ impl SecureHeaders {
 
 fn headers(settings: Option<&Settings>) -> HeaderMap {
     let chosen = settings.map(|settings| &settings.headers);
-    let id = settings.map(|settings| settings.id.to_string());
+    let id = settings.and_then(|settings| HeaderValue::try_from(settings.id.to_string()).ok());
+    let fixed = |text| Some(HeaderValue::from_static(text));
     let rows = [
-        (SERVER, chosen.map(|c| &c.server), id.as_deref()),
+        (SERVER, chosen.map(|c| &c.server), id),
         (
             STRICT_TRANSPORT_SECURITY,
             chosen.map(|c| &c.hsts),
-            Some(HSTS),
+            fixed(HSTS),
         ),
-        (X_FRAME_OPTIONS, chosen.map(|c| &c.xfo), Some(XFO)),
+        (X_FRAME_OPTIONS, chosen.map(|c| &c.xfo), fixed(XFO)),
         (
             X_CONTENT_TYPE_OPTIONS,
             chosen.map(|c| &c.content),
-            Some(CONTENT),
+            fixed(CONTENT),
         ),
-        (CONTENT_SECURITY_POLICY, chosen.map(|c| &c.csp), Some(CSP)),
-        (REFERRER_POLICY, chosen.map(|c| &c.referrer), Some(REFERRER)),
-        (CACHE_CONTROL, chosen.map(|c| &c.cache), Some(CACHE)),
+        (CONTENT_SECURITY_POLICY, chosen.map(|c| &c.csp), fixed(CSP)),
+        (
+            REFERRER_POLICY,
+            chosen.map(|c| &c.referrer),
+            fixed(REFERRER),
+        ),
+        (CACHE_CONTROL, chosen.map(|c| &c.cache), fixed(CACHE)),
         (
             PERMISSIONS_POLICY,
             chosen.map(|c| &c.permissions),
-            Some(PERMISSIONS),
+            fixed(PERMISSIONS),
         ),
     ];
     let chosen = rows.into_iter().filter_map(|(name, chosen, default)| {
@@ -100,14 +114,13 @@ fn headers(settings: Option<&Settings>) -> HeaderMap {
 }
 
 /// What a setting makes of a header. A text that cannot be one counts as none.
-fn value(chosen: Option<&str>, default: Option<&str>) -> Option<HeaderValue> {
-    let default = || default.and_then(|text| HeaderValue::from_str(text).ok());
+fn value(chosen: Option<&str>, default: Option<HeaderValue>) -> Option<HeaderValue> {
     match chosen.map(str::to_ascii_lowercase).as_deref() {
         Some("off" | "no" | "none" | "false" | "disabled") => None,
-        None | Some("on" | "yes" | "true" | "enabled") => default(),
+        None | Some("on" | "yes" | "true" | "enabled") => default,
         Some(_) => chosen
             .and_then(|text| HeaderValue::from_str(text).ok())
-            .or_else(default),
+            .or(default),
     }
 }
 
@@ -116,7 +129,8 @@ mod tests {
     use super::*;
 
     fn shown(chosen: Option<&str>) -> Option<String> {
-        value(chosen, Some("default")).map(|v| v.to_str().unwrap().to_owned())
+        let default = HeaderValue::from_static("default");
+        value(chosen, Some(default)).map(|v| v.to_str().unwrap().to_owned())
     }
 
     #[test]

@@ -81,15 +81,35 @@ impl Operator {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Test {
     IsNull(bool),
-    Bool { wanted: bool, equal: bool },
-    Id { wanted: Option<Uuid>, equal: bool },
+    Bool {
+        wanted: bool,
+        equal: bool,
+    },
+    Id {
+        wanted: Option<Uuid>,
+        equal: bool,
+    },
     Time(Comparison, Timestamp),
-    TimeIs { wanted: Timestamp, equal: bool },
+    TimeIs {
+        wanted: Timestamp,
+        equal: bool,
+    },
     TimeIn(Timestamp, Timestamp),
-    Text { wanted: String, equal: bool },
-    Like { pattern: Pattern, like: bool },
-    Among { wanted: Vec<String>, among: bool },
+    Text {
+        wanted: String,
+        equal: bool,
+    },
+    Like {
+        pattern: Pattern,
+        like: bool,
+    },
+    Among {
+        wanted: Vec<String>,
+        among: bool,
+    },
     Number(Comparison, f64),
+    /// Refused, but after everything else that may be wrong.
+    NotANumber,
 }
 
 const NO_OPERATOR: Refusal =
@@ -108,7 +128,6 @@ const NOT_A_TIME: Refusal = Refusal::Filter(
 const NOT_TWO_TIMES: Refusal =
     Refusal::Filter("Two comma separated datetime values are required for the `in` operator.");
 const NOT_A_BOOL: Refusal = Refusal::Filter("The bool filter only works with boolean values.");
-const NOT_A_NUMBER: Refusal = Refusal::Filter("A text can only be compared to a number.");
 const TOO_LONG: Refusal = Refusal::Filter("A pattern has at most 255 characters.");
 
 impl Test {
@@ -169,10 +188,10 @@ impl Test {
             Operator::EndsWith => like("%", "", true),
             Operator::OneOf => Self::among(operand, true),
             Operator::NotOneOf => Self::among(operand, false),
-            Operator::Compare(comparison) => {
-                let number: f64 = operand.trim().parse().map_err(|_| NOT_A_NUMBER)?;
-                Ok(Self::Number(comparison, number))
-            }
+            Operator::Compare(comparison) => Ok(match operand.trim().parse() {
+                Ok(number) => Self::Number(comparison, number),
+                Err(_) => Self::NotANumber,
+            }),
             Operator::In | Operator::IsNull | Operator::IsNotNull => Err(NO_OPERATOR),
         }
     }
@@ -260,6 +279,9 @@ fn equality(operator: Operator) -> Option<bool> {
 }
 
 fn moment(text: &str) -> Result<Timestamp, Refusal> {
+    if text.starts_with(char::is_whitespace) {
+        return Err(NOT_A_TIME);
+    }
     DateTime::strptime("%Y-%m-%d %H:%M:%S", text)
         .and_then(|at| Offset::UTC.to_timestamp(at))
         .map_err(|_| NOT_A_TIME)

@@ -9,7 +9,7 @@ mod query;
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, ops::Range};
 
 use jiff::Timestamp;
 use thiserror::Error;
@@ -123,15 +123,32 @@ impl<T> Query<T> {
                 last,
             });
         }
-        found.sort_unstable_by(|a, b| self.order(a, b, now));
-        let shown = found.into_iter().skip((page - 1) * size).take(size);
+        let first = (page - 1) * size;
+        self.cut(
+            &mut found,
+            first..first.saturating_add(size).min(total),
+            now,
+        );
         Ok(Page {
             index: page,
             max_size: size,
             total_pages: last,
             total,
-            items: shown.map(render).collect(),
+            items: found.into_iter().map(render).collect(),
         })
+    }
+
+    /// Leaves what would be at `range` if all were sorted, without sorting all.
+    fn cut(&self, items: &mut Vec<&T>, range: Range<usize>, now: Timestamp) {
+        if range.end < items.len() {
+            items.select_nth_unstable_by(range.end, |a, b| self.order(a, b, now));
+            items.truncate(range.end);
+        }
+        if (1..items.len()).contains(&range.start) {
+            items.select_nth_unstable_by(range.start, |a, b| self.order(a, b, now));
+            items.drain(..range.start);
+        }
+        items.sort_unstable_by(|a, b| self.order(a, b, now));
     }
 
     fn matches(&self, item: &T, now: Timestamp) -> bool {

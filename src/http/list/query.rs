@@ -45,8 +45,9 @@ impl<T> Query<T> {
     /// `id` and `created`.
     ///
     /// # Errors
-    /// [`Refusal::Malformed`] for what is common to all lists, [`Refusal::Filter`] for filters
-    /// and sorting.
+    /// In ZenML's order: [`Refusal::Malformed`] for what is common to all lists,
+    /// [`Refusal::Filter`] for filters and sorting, [`Refusal::Malformed`] for `hydrate`,
+    /// [`Refusal::NotANumber`].
     pub(in crate::http) fn read(
         text: &str,
         columns: &'static [Column<T>],
@@ -62,23 +63,25 @@ impl<T> Query<T> {
             descending: false,
             id: find("id").ok_or(Refusal::Unexpected)?,
         };
-        let mut sort_by = None;
+        let (mut sort_by, mut filters) = (None, Vec::new());
         for (name, value) in form_urlencoded::parse(text.as_bytes()) {
             match &*name {
                 "page" => query.page = number(&value, usize::MAX, BAD_PAGE)?,
                 "size" => query.size = number(&value, MAX_SIZE, BAD_SIZE)?,
-                "hydrate" => query.hydrate = flag(&value).ok_or(BAD_HYDRATE)?,
                 "logical_operator" => query.any = any(&value)?,
                 "sort_by" => sort_by = Some(value),
-                name => {
-                    if let Some(column) = find(name) {
-                        query.add(column, &value)?;
-                    }
-                }
+                name => filters.extend(find(name).map(|column| (column, value))),
             }
         }
+        for (column, value) in filters {
+            query.add(column, &value)?;
+        }
         query.sort_by(sort_by, find)?;
-        Ok(query)
+        query.hydrate = hydrate(text)?.unwrap_or(false);
+        match query.conditions.iter().any(|c| c.test == Test::NotANumber) {
+            true => Err(Refusal::NotANumber),
+            false => Ok(query),
+        }
     }
 
     /// Of a column that is yes or no the last condition counts, of others all do.

@@ -8,6 +8,8 @@ mod keys;
 mod lists;
 mod refusals;
 mod routes;
+mod sockets;
+mod timing;
 mod tokens;
 
 use crate::support;
