@@ -41,8 +41,7 @@ check: needs $(DENY) ## formatting, lints, docs, dependencies, generated files, 
 	"$$(cargo run --quiet --package zenop-cluster -- tools helm | tail -1)" lint --strict charts/zenop
 
 generate: ## make the generated files anew: CRDs, their copy in the chart, the API reference
-	cargo run --quiet -- crds --dir crds --docs docs/api.md
-	cargo run --quiet -- crds --dir charts/zenop/crds-files
+	cargo run --quiet -- crds --dir crds --dir charts/zenop/crds-files --docs docs/api.md
 
 image: needs ## the static binary that the image holds
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --bin zenop --target $(HOST)
