@@ -12,4 +12,8 @@ mod chart;
 mod lease;
 mod operator;
 mod rights;
+#[allow(
+    dead_code,
+    reason = "shared with the client tests, which use other parts"
+)]
 mod support;
