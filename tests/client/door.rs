@@ -56,6 +56,7 @@ impl Sidecar {
                 "127.0.0.1:0",
             ])
             .env("KUBECONFIG", kubeconfig)
+            .env("RUST_LOG", "error,kube_client=off")
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()

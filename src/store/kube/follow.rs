@@ -59,12 +59,21 @@ pub(super) struct Collection<K> {
 
 #[derive(Debug, Error)]
 enum Interrupted {
-    #[error("{0}")]
+    #[error("{}", brief(.0))]
     Kube(#[from] kube::Error),
     #[error("the version is too old")]
     TooOld,
     #[error("no answer in time")]
     Silent,
+}
+
+/// What the server answers, without its message, which is long and says no more.
+fn brief(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} (HTTP {})", status.reason, status.code),
+        kube::Error::HyperError(_) | kube::Error::Service(_) => "no connection".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// Tells of every change, for ever. After a failure it goes on from where it was, and lists anew
