@@ -115,7 +115,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
     Ok(bearer.map(|(_, credential)| credential))
 }
 
-/// Where the table allows administrators only, nobody gets further yet.
-pub(super) async fn unreachable() -> Result<Infallible, Refusal> {
+/// Stands where the table lets administrators in only: no account is one yet.
+pub(super) async fn later() -> Result<Infallible, Refusal> {
     Err(Refusal::Unexpected)
 }

@@ -87,9 +87,9 @@ pub enum Refusal {
     /// No such route.
     #[error("Not Found")]
     NotFound,
-    /// The route does not know this method, but those, where it is a route.
+    /// The path does not know this method, but those.
     #[error("Method Not Allowed")]
-    Method(Option<HeaderValue>),
+    Method(HeaderValue),
     /// A preflight: no other origin may call.
     #[error("Disallowed CORS origin")]
     Preflight,
@@ -142,7 +142,9 @@ impl IntoResponse for Refusal {
                 plain(StatusCode::BAD_REQUEST)
             }
             Self::NotFound => plain(StatusCode::NOT_FOUND),
-            Self::Method(allowed) => not_allowed(allowed, plain(StatusCode::METHOD_NOT_ALLOWED)),
+            Self::Method(allowed) => {
+                ([(ALLOW, allowed)], plain(StatusCode::METHOD_NOT_ALLOWED)).into_response()
+            }
             Self::Preflight => (StatusCode::BAD_REQUEST, text).into_response(),
             Self::Upload => plain(StatusCode::FORBIDDEN),
             Self::TooLarge => closing(StatusCode::PAYLOAD_TOO_LARGE.into_response()),
@@ -186,13 +188,6 @@ fn bare(text: &str) -> Response {
 fn filter(text: &str) -> Response {
     let detail = Exception("ValueError", text);
     (StatusCode::UNPROCESSABLE_ENTITY, Json(Raised { detail })).into_response()
-}
-
-fn not_allowed(allowed: Option<HeaderValue>, mut response: Response) -> Response {
-    if let Some(allowed) = allowed {
-        response.headers_mut().insert(ALLOW, allowed);
-    }
-    response
 }
 
 /// What is left of the request is not read, so the connection ends with it.

@@ -12,7 +12,7 @@ use axum::{
 
 use super::{
     App, Refusal,
-    access::{Access, Guarded, unreachable},
+    access::{Access, Guarded, later},
     layers::around,
     routes::{api_keys, constants, current_user, health, info, login, service_accounts},
 };
@@ -41,16 +41,16 @@ fn table() -> Table {
         .row(M::GET,    "/api/v1/current-user",     Account, current_user::show)
         // Service accounts and their keys.
         .row(M::GET,    ACCOUNTS,                   Account, service_accounts::list)
-        .row(M::POST,   ACCOUNTS,                   Admin("create service account"), unreachable)
+        .row(M::POST,   ACCOUNTS,                   Admin("create service account"), later)
         .row(M::GET,    ACCOUNT,                    Account, service_accounts::show)
-        .row(M::PUT,    ACCOUNT,                    Admin("update service account"), unreachable)
-        .row(M::DELETE, ACCOUNT,                    Admin("delete service account"), unreachable)
+        .row(M::PUT,    ACCOUNT,                    Admin("update service account"), later)
+        .row(M::DELETE, ACCOUNT,                    Admin("delete service account"), later)
         .row(M::GET,    KEYS,                       Account, api_keys::list)
-        .row(M::POST,   KEYS,                       Admin("create API key"), unreachable)
+        .row(M::POST,   KEYS,                       Admin("create API key"), later)
         .row(M::GET,    KEY,                        Account, api_keys::show)
-        .row(M::PUT,    KEY,                        Admin("update API key"), unreachable)
-        .row(M::DELETE, KEY,                        Admin("delete API key"), unreachable)
-        .row(M::PUT,    ROTATE,                     Admin("rotate API key"), unreachable)
+        .row(M::PUT,    KEY,                        Admin("update API key"), later)
+        .row(M::DELETE, KEY,                        Admin("delete API key"), later)
+        .row(M::PUT,    ROTATE,                     Admin("rotate API key"), later)
         // What a client needs to see to begin.
         .row(M::GET,    "/api/v1/projects",         Account, constants::projects)
         .row(M::GET,    "/api/v1/projects/{project}", Account, constants::project)
@@ -92,7 +92,7 @@ pub(super) fn router(app: App) -> Router {
 async fn no_route(method: Method) -> Refusal {
     match method {
         Method::GET => Refusal::NotFound,
-        _ => Refusal::Method(None),
+        _ => Refusal::Method(HeaderValue::from_static("GET")),
     }
 }
 
@@ -143,8 +143,9 @@ impl Methods {
     /// Whatever the path does not know is 405, HEAD included.
     fn build(self) -> MethodRouter<App> {
         let names: Vec<&str> = self.allowed.iter().map(Method::as_str).collect();
-        let allowed = HeaderValue::from_str(&names.join(", ")).ok();
-        let refuse = move || ready(Refusal::Method(allowed.clone()));
+        let allowed = HeaderValue::from_str(&names.join(", "));
+        let refusal = allowed.map_or(Refusal::Unexpected, Refusal::Method);
+        let refuse = move || ready(refusal.clone());
         self.router
             .fallback(refuse.clone())
             // Else HEAD would reach what GET does, and OPTIONS get an `allow` that says so.

@@ -120,6 +120,35 @@ async fn k10_a_key_is_in_no_log_answer_or_metric() {
     }
 }
 
+/// Nor does the library that reads the socket log it.
+#[tokio::test]
+async fn k10_a_key_on_a_socket_is_in_no_log() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new("trace"))
+        .with_writer(log.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let served = super::sockets::Served::start().await;
+    let key = served.server.key.text().to_string();
+    let form = format!("password={}", key.replace('=', "%3D"));
+    for request in [
+        format!("GET /api/v1/current-user HTTP/1.1\r\nauthorization: Bearer {key}\r\n"),
+        format!("GET /{key} HTTP/1.1\r\ncookie: {key}\r\n"),
+        format!("{key} {key} HTTP/1.1\r\n"),
+        format!(
+            "POST /api/v1/login HTTP/1.1\r\ncontent-length: {}\r\n",
+            form.len()
+        ),
+    ] {
+        let request = format!("{request}connection: close\r\n\r\n{form}");
+        served.exchange(request.as_bytes()).await;
+    }
+    drop(guard);
+    assert!(log.text().contains("answered"), "requests are logged");
+    assert!(!log.text().contains(&key[7..]));
+}
+
 /// S16, for the log: what a client sends cannot make a line of its own.
 #[tokio::test]
 async fn s16_nothing_that_a_client_sends_breaks_a_line_of_the_log() {

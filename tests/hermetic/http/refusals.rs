@@ -263,3 +263,34 @@ async fn t14_a_panic_is_a_500_and_the_server_lives() {
     server.login(&server.key.text()).await.expect(500);
     server.get("/api/v1/info").await.expect(200);
 }
+
+/// It has seen nothing yet.
+struct Starting;
+
+impl Store for Starting {
+    fn view(&self) -> Result<View<'_>, Unavailable> {
+        Err(Unavailable::NotSynced)
+    }
+
+    fn settings(&self) -> Option<std::sync::Arc<Settings>> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn of_a_server_that_has_seen_nothing_yet() {
+    let mut server = Server::new();
+    let mut registry = prometheus_client::registry::Registry::default();
+    let store = std::sync::Arc::new(Starting);
+    let app = App::new(store, super::client::now, &mut registry, Options::default());
+    server.router = app.router();
+    shown!(
+        "starting",
+        traced(&server, request(Method::GET, "/api/v1/info")).await
+    );
+    let answer = server.login(&server.key.text()).await.expect(503);
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(answer.header("server"), None);
+    server.get("/ready").await.expect(503);
+    server.get("/health").await.expect(200);
+}

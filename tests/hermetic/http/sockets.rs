@@ -19,15 +19,15 @@ use super::client::{Server, now};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server on a socket of its own.
-struct Served {
+pub struct Served {
     address: SocketAddr,
     end: oneshot::Sender<()>,
     done: JoinHandle<()>,
-    server: Server,
+    pub server: Server,
 }
 
 impl Served {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::with(Limits::default(), Options::default()).await
     }
 
@@ -53,7 +53,7 @@ impl Served {
     }
 
     /// Sends bytes; everything that comes back until the connection ends.
-    async fn exchange(&self, bytes: &[u8]) -> String {
+    pub async fn exchange(&self, bytes: &[u8]) -> String {
         let (mut read, mut write) = self.connect().await.into_split();
         let bytes = bytes.to_vec();
         // The server may end the connection before it took all; that is its right.
