@@ -3,13 +3,13 @@
 //!
 //! An object that cannot be read as its kind is skipped and named; the others go on.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt::Debug, sync::Arc};
 
-use futures::{Stream, StreamExt, channel::mpsc};
+use futures::{Stream, StreamExt, TryStreamExt, channel::mpsc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Resource, ResourceExt,
-    core::{DeserializeGuard, NamespaceResourceScope},
+    core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
         reflector::{ObjectRef, Store, store::Writer},
@@ -76,25 +76,52 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Triggers<K> {
     }
 }
 
+/// What a watch of objects gives, each of which may be unreadable.
+pub type Guarded<K> = watcher::Result<watcher::Event<DeserializeGuard<K>>>;
+
+/// Watches objects.
+pub fn objects<K>(
+    api: Api<DeserializeGuard<K>>,
+    config: watcher::Config,
+) -> impl Stream<Item = Guarded<K>> + Send
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    watcher(api, config).default_backoff()
+}
+
+/// Watches the metadata of objects; what else is in them never leaves the API server. kube asks
+/// for that only where it is not hidden by a guard, and in metadata there is little to guard
+/// against.
+pub fn metadata<K>(
+    api: Api<PartialObjectMeta<K>>,
+    config: watcher::Config,
+) -> impl Stream<Item = Guarded<PartialObjectMeta<K>>> + Send
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+    let guarded = |event| match event {
+        Init => Init,
+        InitDone => InitDone,
+        InitApply(meta) => InitApply(DeserializeGuard(Ok(meta))),
+        Apply(meta) => Apply(DeserializeGuard(Ok(meta))),
+        Delete(meta) => Delete(DeserializeGuard(Ok(meta))),
+    };
+    watcher(api, config).default_backoff().map_ok(guarded)
+}
+
 /// Keeps the view of a kind, and tells of each change once the view shows it. Ends never: after
 /// a failure it lists again, with growing delays.
 pub async fn watch<K>(
-    api: Api<DeserializeGuard<K>>,
-    config: watcher::Config,
+    events: impl Stream<Item = Guarded<K>> + Send,
     mut view: Writer<K>,
     metrics: Metrics,
     tell: impl Fn(Seen<K>) + Send,
 ) where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
     let reader = view.as_reader();
-    let events = watcher(api, config).default_backoff();
     futures::pin_mut!(events);
     let mut before = Vec::new();
     while let Some(event) = events.next().await {

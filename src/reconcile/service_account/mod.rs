@@ -155,9 +155,10 @@ fn inactive(reason: &'static str, message: &str) -> Fact {
     }
 }
 
-/// The API keeps seconds.
+/// The API keeps seconds. A finer time would differ from itself when read back.
 fn k8s_time(at: Timestamp) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::Time {
-    k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at)
+    let second = Timestamp::from_second(at.as_second()).unwrap_or(at);
+    k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(second)
 }
 
 fn summary(account: &str, keys: &[Arc<ZenAPIKey>], now: Timestamp) -> KeySummary {

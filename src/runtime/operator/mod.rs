@@ -43,7 +43,7 @@ use crate::{
         metrics::Metrics,
         reader::Views,
         server,
-        watch::{Seen, watch as follow},
+        watch::{Seen, metadata, objects, watch as follow},
     },
 };
 
@@ -215,8 +215,8 @@ impl Start<'_> {
             + Sync
             + 'static,
     {
-        let config = watcher::Config::default().page_size(100);
-        tokio::spawn(follow(self.api(), config, view, self.metrics.clone(), tell));
+        let events = objects(self.api(), watcher::Config::default().page_size(100));
+        tokio::spawn(follow(events, view, self.metrics.clone(), tell));
     }
 
     /// Watches the metadata of what we made, and nothing else of that kind.
@@ -235,7 +235,8 @@ impl Start<'_> {
     {
         let ours = format!("{}={}", label::MANAGED_BY, label::MANAGED_BY_ZENOP);
         let config = watcher::Config::default().page_size(100).labels(&ours);
-        tokio::spawn(follow(self.api(), config, view, self.metrics.clone(), tell));
+        let events = metadata(self.api(), config);
+        tokio::spawn(follow(events, view, self.metrics.clone(), tell));
     }
 
     fn children<K>(&self, routes: Arc<Routes>)
