@@ -64,7 +64,7 @@ needs:
 	@missing=; for tool in cargo go python3 cc; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	if [ -n "$$missing" ]; then \
 		echo "missing:$$missing"; \
-		echo "get Rust from rustup, Go 1.26 or newer from your distribution or go.dev, the rest as packages:"; \
+		echo "get Rust from rustup, Go 1.26 or newer from your distribution, the rest as packages:"; \
 		echo "  apt-get install -y python3 python3-venv build-essential"; exit 1; \
 	fi
 	@python3 -c 'import ensurepip' 2>/dev/null || { \
