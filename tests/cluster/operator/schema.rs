@@ -1,1 +1,413 @@
-//! What the API server itself refuses and fills in.
+//! What the API server itself refuses, fills in and explains.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::{
+    api::core::v1::Secret,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, PostParams},
+};
+use serde_json::{Value, json};
+use zenop::api::{ZenAPIKey, ZenServer, ZenServiceAccount};
+
+use crate::support::{Site, account, key, server, site, site::resource};
+
+/// An object with one part of its spec replaced.
+fn set(mut object: Value, path: &str, value: Value) -> Value {
+    let (parent, field) = path.rsplit_once('/').unwrap_or(("", path));
+    let mut place = &mut object["spec"];
+    for part in parent.split('/').filter(|part| !part.is_empty()) {
+        place = &mut place[part];
+    }
+    place[field] = value;
+    object
+}
+
+fn named(mut object: Value, name: &str) -> Value {
+    object["metadata"]["name"] = json!(name);
+    object
+}
+
+/// Objects that are refused, and what the refusal must say.
+type Refused = Vec<(Value, &'static str)>;
+
+const SHAPE: &str = "should match";
+
+fn long(length: usize) -> Value {
+    json!("x".repeat(length))
+}
+
+fn bad_servers() -> Refused {
+    let server = || server("bad");
+    let ttl = "tokenTTL must be between 1m and 168h";
+    let stale = "maxStaleness must be between 5s and 10m";
+    let name = "the name must be one of a Service";
+    vec![
+        (
+            set(server(), "replicas", json!(-1)),
+            "greater than or equal to 0",
+        ),
+        (
+            set(server(), "replicas", json!(51)),
+            "less than or equal to 50",
+        ),
+        (
+            set(server(), "replicas", json!("1")),
+            "must be of type integer",
+        ),
+        (set(server(), "auth/tokenTTL", json!("59s")), ttl),
+        (set(server(), "auth/tokenTTL", json!("168h1s")), ttl),
+        (set(server(), "auth/tokenTTL", json!("0s")), ttl),
+        (set(server(), "auth/tokenTTL", json!("-1h")), SHAPE),
+        (set(server(), "auth/tokenTTL", json!("1 day")), SHAPE),
+        (
+            set(server(), "auth/tokenTTL", json!(3600)),
+            "must be of type string",
+        ),
+        (set(server(), "auth/tokenTTL", json!("")), "tokenTTL"),
+        (
+            set(server(), "auth/tokenTTL", json!("99999999999999999999h")),
+            "tokenTTL",
+        ),
+        (set(server(), "auth/maxStaleness", json!("4s")), stale),
+        (set(server(), "auth/maxStaleness", json!("601s")), stale),
+        (
+            set(server(), "secureHeaders/server", json!("")),
+            "at least 1 char",
+        ),
+        (
+            set(server(), "secureHeaders/server", long(2049)),
+            "may not be more than 2048",
+        ),
+        (named(server(), "1st"), name),
+        (named(server(), "a.b"), name),
+        (named(server(), &"a".repeat(64)), name),
+    ]
+}
+
+fn bad_accounts() -> Refused {
+    let account = || account("bad");
+    let mut without_server = account();
+    without_server["spec"] = json!({});
+    vec![
+        (without_server, "spec.serverRef: Required"),
+        (
+            set(account(), "serverRef", json!({})),
+            "spec.serverRef.name: Required",
+        ),
+        (
+            set(account(), "serverRef/name", json!("")),
+            "at least 1 char",
+        ),
+        (
+            set(account(), "serverRef/name", long(254)),
+            "may not be more than 253",
+        ),
+        (set(account(), "name", json!("")), "at least 1 char"),
+        (
+            set(account(), "name", long(256)),
+            "may not be more than 255",
+        ),
+        (
+            set(account(), "description", long(513)),
+            "may not be more than 512",
+        ),
+        (
+            set(account(), "active", json!("yes")),
+            "must be of type boolean",
+        ),
+    ]
+}
+
+fn bad_keys() -> Refused {
+    let key = || key("bad");
+    let never = json!("9999-12-31T23:59:59Z");
+    vec![
+        (
+            set(key(), "serviceAccountRef/name", json!("")),
+            "at least 1 char",
+        ),
+        (
+            set(key(), "description", long(513)),
+            "may not be more than 512",
+        ),
+        (
+            set(key(), "expiresAt", json!("tomorrow")),
+            "must be of type date-time",
+        ),
+        (
+            set(key(), "expiresAt", never),
+            "leave it out for a key that never expires",
+        ),
+        (
+            set(key(), "delivery/onSecretLoss", json!("Ignore")),
+            "supported values",
+        ),
+        (
+            set(key(), "delivery/secretName", long(254)),
+            "may not be more than 253",
+        ),
+        (named(key(), &"a".repeat(250)), "at most 249 characters"),
+    ]
+}
+
+/// Texts that would be something else where they go: an address, a header, a name.
+fn bad_texts() -> Refused {
+    let mut cases = Vec::new();
+    let urls = [
+        "",
+        "zenml.example.org",
+        "ftp://example.org",
+        "https://",
+        "https://a/",
+        "https://a b",
+        "https://a/?x",
+        "https://a#x",
+        "https://user:secret@a",
+        "https://a\r\nSet-Cookie: x",
+        "https://a\0",
+    ];
+    cases.extend(urls.map(|url| (set(server("bad"), "url", json!(url)), "spec.url")));
+    let headers = [
+        "a\r\nSet-Cookie: x",
+        "a\nb",
+        "\t",
+        "caf\u{e9}",
+        "\u{7f}",
+        "a\0",
+    ];
+    let names = [
+        "server",
+        "hsts",
+        "xfo",
+        "content",
+        "csp",
+        "referrer",
+        "cache",
+        "permissions",
+    ];
+    for (name, text) in names
+        .iter()
+        .flat_map(|name| headers.map(|text| (name, text)))
+    {
+        let path = format!("secureHeaders/{name}");
+        cases.push((set(server("bad"), &path, json!(text)), SHAPE));
+    }
+    let secrets = [
+        "", "UPPER", "a/b", "../a", "a..b", ".a", "a.", "-a", "a-", "a b", "a\n",
+    ];
+    let secret = |name| set(key("bad"), "delivery/secretName", json!(name));
+    cases.extend(secrets.map(|name| (secret(name), "secretName")));
+    cases
+}
+
+/// What the API server says to a new object, without keeping it.
+async fn tried(site: &Site, object: &Value) -> Result<kube::api::DynamicObject, kube::Error> {
+    let text = |path: &str| {
+        let found = object.pointer(path).and_then(Value::as_str);
+        found.unwrap_or_default()
+    };
+    let api = site.dynamic(&resource(text("/apiVersion"), text("/kind")));
+    let parameters = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let object = serde_json::from_value(object.clone()).map_err(kube::Error::SerdeError)?;
+    api.create(&parameters, &object).await
+}
+
+#[tokio::test]
+async fn bad_values_are_refused_by_name() -> Result<()> {
+    site("bad", async |site| {
+        let bad = [bad_servers(), bad_accounts(), bad_keys(), bad_texts()];
+        for (object, why) in bad.concat() {
+            match tried(site, &object).await {
+                Ok(_) => bail!("taken: {object}"),
+                Err(kube::Error::Api(status)) => {
+                    ensure!(status.code == 422, "{object}: {status:?}");
+                    ensure!(status.message.contains(why), "{object}: {}", status.message);
+                }
+                Err(error) => return Err(error).context(object),
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn good_values_at_the_bounds_are_taken() -> Result<()> {
+    site("good", async |site| {
+        let good = [
+            set(server("a"), "replicas", json!(0)),
+            set(server("a"), "replicas", json!(50)),
+            set(
+                server("a"),
+                "auth",
+                json!({"tokenTTL": "1m", "maxStaleness": "5s"}),
+            ),
+            set(
+                server("a"),
+                "auth",
+                json!({"tokenTTL": "167h59m60s", "maxStaleness": "10m"}),
+            ),
+            set(server("a"), "url", json!("http://[::1]:8080/zenml/v1")),
+            set(server("a"), "url", json!("https://zenml.example.org:8443")),
+            set(
+                server("a"),
+                "secureHeaders",
+                json!({"server": "off", "csp": "x".repeat(2048)}),
+            ),
+            named(server("a"), &"a".repeat(63)),
+            set(account("a"), "name", json!("CI: \u{1f680} of team \"x\"\n")),
+            set(account("a"), "name", json!("x".repeat(255))),
+            set(
+                key("a"),
+                "expiresAt",
+                json!("2020-02-29T23:59:59.123456789+01:00"),
+            ),
+            set(key("a"), "expiresAt", json!("9998-12-31T23:59:59Z")),
+            set(key("a"), "delivery/secretName", json!("a.b-c.1")),
+            named(
+                set(key("a"), "delivery/secretName", json!("a")),
+                &"a".repeat(253),
+            ),
+        ];
+        for object in good {
+            tried(site, &object)
+                .await
+                .with_context(|| object.to_string())?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_account_does_not_change_its_server_nor_a_key_its_account() -> Result<()> {
+    site("immutable", async |site| {
+        let before = [account("a"), key("a")];
+        let after = [
+            (
+                set(account("a"), "serverRef/name", json!("other")),
+                "serverRef cannot change",
+            ),
+            (
+                set(key("a"), "serviceAccountRef/name", json!("other")),
+                "serviceAccountRef cannot change",
+            ),
+        ];
+        for (before, (after, why)) in before.iter().zip(after) {
+            site.apply(before).await?;
+            let refused = site.apply(&after).await.err().context("it was taken")?;
+            ensure!(format!("{refused:#}").contains(why), "{refused:#}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn defaults_are_as_documented_and_a_new_object_says_that_nothing_was_observed() -> Result<()>
+{
+    site("defaults", async |site| {
+        let spec = |object: &kube::api::DynamicObject| object.data["spec"].clone();
+        let object = site.apply(&server("prod")).await?;
+        let auth = json!({"tokenTTL": "1h", "maxStaleness": "30s"});
+        ensure!(spec(&object) == json!({"auth": auth, "secureHeaders": {}}), "{:?}", object.data);
+        let some = set(server("some"), "auth", json!({"tokenTTL": "2h"}));
+        let object = site.apply(&some).await?;
+        ensure!(spec(&object)["auth"] == json!({"tokenTTL": "2h", "maxStaleness": "30s"}));
+        let object = site.apply(&account("ci")).await?;
+        ensure!(spec(&object) == json!({"serverRef": {"name": "prod"}, "active": true}));
+        let object = site.apply(&key("main")).await?;
+        ensure!(spec(&object) == json!({
+            "serviceAccountRef": {"name": "ci"}, "active": true, "delivery": {"onSecretLoss": "Rotate"},
+        }));
+        let unobserved = |status: Option<i64>| ensure_is(status, -1);
+        unobserved(site.api::<ZenServer>().get("prod").await?.status.map(|s| s.observed_generation))?;
+        unobserved(site.api::<ZenServiceAccount>().get("ci").await?.status.map(|s| s.observed_generation))?;
+        unobserved(site.api::<ZenAPIKey>().get("main").await?.status.map(|s| s.observed_generation))
+    })
+    .await
+}
+
+fn ensure_is(found: Option<i64>, wanted: i64) -> Result<()> {
+    ensure!(found == Some(wanted), "{found:?} instead of {wanted}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_side_dry_run_does_nothing() -> Result<()> {
+    site("dry-run", async |site| {
+        let _operator = site.operator().await?;
+        for object in [server("prod"), account("ci"), key("main")] {
+            tried(site, &object).await?;
+        }
+        site.no_write(Duration::from_secs(1)).await?;
+        ensure!(
+            site.api::<ZenServer>()
+                .list(&ListParams::default())
+                .await?
+                .items
+                .is_empty()
+        );
+        ensure!(
+            site.api::<Secret>()
+                .list(&ListParams::default())
+                .await?
+                .items
+                .is_empty()
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn kubectl_explains_every_field() -> Result<()> {
+    site("explain", async |site| {
+        let api = Api::<CustomResourceDefinition>::all(site.ns.client().clone());
+        for mut crd in zenop::api::all_crds() {
+            let stored = api.get(&crd.name_any()).await?;
+            let size = serde_json::to_string(&stored)?.len();
+            ensure!(size < 200 * 1024, "{} has {size} bytes", crd.name_any());
+            let version = crd.spec.versions.pop().context("no version")?;
+            let schema = serde_json::to_value(version.schema)?;
+            for part in ["spec", "status"] {
+                let place = format!("{}.{part}", crd.spec.names.kind.to_lowercase());
+                let shown = site.kubectl(&["explain", &place, "--recursive"]).await?;
+                let mut fields = Vec::new();
+                collect(&schema["openAPIV3Schema"]["properties"][part], &mut fields)?;
+                ensure!(fields.len() > 3, "{place} has no fields");
+                for field in fields {
+                    let line = |line: &str| line.trim_start().starts_with(&format!("{field}\t"));
+                    ensure!(
+                        shown.lines().any(line),
+                        "{place} does not show {field}:\n{shown}"
+                    );
+                }
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The names of all fields of a schema, each of which must have a description.
+fn collect(schema: &Value, names: &mut Vec<String>) -> Result<()> {
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let words = field["description"]
+            .as_str()
+            .map_or(0, |text| text.split(' ').count());
+        ensure!(words >= 2, "{name} is not described");
+        names.push(name.clone());
+        collect(field, names)?;
+        collect(&field["items"], names)?;
+    }
+    Ok(())
+}

@@ -4,6 +4,8 @@ pub mod helm;
 pub mod objects;
 pub mod operator;
 pub mod site;
+pub mod state;
+pub mod watch;
 
 use std::time::Duration;
 

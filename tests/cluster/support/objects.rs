@@ -5,9 +5,7 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Cond
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use zenop::{
-    api::{
-        KeyGeneration, KeyState, KindStatus, ZenAPIKey, ZenServer, ZenServiceAccount, condition,
-    },
+    api::{KeyState, KindStatus, ZenAPIKey, ZenServer, ZenServiceAccount, condition},
     auth::{
         api_key::{ApiKey, Verifier},
         keyring::Keyring,
@@ -95,12 +93,6 @@ pub fn stalled<K: Conditioned>(reason: &str) -> impl Fn(&K) -> bool {
 /// Waiting for that reason.
 pub fn waiting<K: Conditioned>(reason: &str) -> impl Fn(&K) -> bool {
     says(condition::RECONCILING, "True", reason)
-}
-
-/// The generation that is current.
-pub fn current(key: &ZenAPIKey) -> Option<&KeyGeneration> {
-    let mut all = key.status.iter().flat_map(|status| &status.generations);
-    all.find(|generation| generation.state == KeyState::Current)
 }
 
 /// What an entry of a Secret says.

@@ -3,16 +3,17 @@
 use std::{
     path::PathBuf,
     process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, ChildStderr, Command},
     sync::watch,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::PATIENCE;
@@ -39,9 +40,27 @@ pub struct Log(Arc<watch::Sender<String>>);
 /// A running operator.
 #[derive(Debug)]
 pub struct Operator {
-    child: Mutex<Child>,
-    pid: Pid,
+    process: Process,
     pub log: Log,
+}
+
+/// It stays behind its lock, so that a signal never meets somebody who has its id by now.
+#[derive(Clone, Debug)]
+struct Process(Arc<Mutex<Child>>);
+
+impl Process {
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails if it has ended.
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let mut child = self.child();
+        ensure!(child.try_wait()?.is_none(), "it has ended");
+        let id = child.id().context("it has ended")?;
+        let id = Pid::from_raw(id.try_into()?).context("no process")?;
+        Ok(kill_process(id, signal)?)
+    }
 }
 
 impl Launch {
@@ -75,6 +94,8 @@ async fn keep(stderr: ChildStderr, log: Log) {
             all.push('\n');
         });
     }
+    log.0
+        .send_modify(|all| all.push_str("──── it ended ────\n"));
 }
 
 impl Log {
@@ -103,13 +124,11 @@ impl Operator {
             .kill_on_drop(true)
             .spawn()
             .context("starting the program")?;
-        let id = child.id().context("it ended at once")?;
         let stderr = child.stderr.take().context("no log")?;
         let log = Log(Arc::new(watch::Sender::new(String::new())));
         tokio::spawn(keep(stderr, log.clone()));
         Ok(Self {
-            child: Mutex::new(child),
-            pid: Pid::from_raw(id.try_into()?).context("no process")?,
+            process: Process(Arc::new(Mutex::new(child))),
             log,
         })
     }
@@ -121,31 +140,33 @@ impl Operator {
 
     /// What ends it as a crash would, whenever it is called.
     pub fn killer(&self) -> impl Fn() + Send + Sync + 'static {
-        let pid = self.pid;
+        let process = self.process.clone();
         move || {
             // It fails if the process has ended already.
-            let _ = kill_process(pid, Signal::KILL);
+            let _ = process.signal(Signal::KILL);
         }
     }
 
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        Ok(kill_process(self.pid, signal)?)
+        self.process.signal(signal)
     }
 
     /// Waits until it has ended.
     pub async fn ended(self) -> Result<ExitStatus> {
-        let mut child = self
-            .child
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        let ended = timeout(PATIENCE, child.wait()).await;
-        Ok(ended.context("the operator does not end")??)
+        let ended = async {
+            loop {
+                if let Some(status) = self.process.child().try_wait()? {
+                    return anyhow::Ok(status);
+                }
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, ended).await.context("it does not end")?
     }
 
     /// Whether it has not ended.
     pub fn runs(&self) -> bool {
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(child.try_wait(), Ok(None))
+        matches!(self.process.child().try_wait(), Ok(None))
     }
 
     /// Ends it as a crash would.
@@ -158,14 +179,14 @@ impl Operator {
     pub async fn stop(self) -> Result<()> {
         self.signal(Signal::TERM)?;
         let status = self.ended().await?;
-        anyhow::ensure!(status.success(), "it ended with {status}");
+        ensure!(status.success(), "it ended with {status}");
         Ok(())
     }
 
     /// Resident memory in bytes.
     pub fn memory(&self) -> Result<u64> {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.pid.as_raw_nonzero()))?;
+        let id = self.process.child().id().context("it has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib: u64 = line
             .context("no VmRSS")?

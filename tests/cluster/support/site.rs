@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use futures::FutureExt;
 use k8s_openapi::{
     NamespaceResourceScope, api::core::v1::ConfigMap,
@@ -20,15 +20,15 @@ use kube::{
     runtime::wait::{await_condition, conditions::is_crd_established},
 };
 use serde::de::DeserializeOwned;
-use serde_json::Value;
-use tokio::{sync::OnceCell, time::timeout};
+use serde_json::{Value, json};
+use tokio::{process::Command, sync::OnceCell, time::timeout};
 use zenop_cluster::{
-    ControlPlane, TestNamespace, dump,
-    fault::{Match, Proxy},
+    ControlPlane, Options, TestNamespace, dump,
+    fault::{Entry, Match, Proxy},
     shared,
 };
 
-use super::{Launch, Log, Operator, PATIENCE, helm, helm::Helm};
+use super::{Launch, Log, Operator, PATIENCE, helm, helm::Helm, watch::Watch};
 
 /// Where a test works.
 pub struct Site {
@@ -37,6 +37,7 @@ pub struct Site {
     pub proxy: Proxy,
     kubeconfig: PathBuf,
     logs: Mutex<Vec<(String, Log)>>,
+    watch: Watch,
 }
 
 /// Runs a test in a namespace of its own of the shared control plane, with our kinds and an account that has the rights
@@ -63,16 +64,25 @@ where
     let proxy = Proxy::start(plane).await?;
     let site = Site {
         plane,
+        watch: Watch::keep(&ns),
         kubeconfig: proxy.kubeconfig(plane, &token(plane, ns.name()).await?)?,
         ns,
         proxy,
         logs: Mutex::default(),
     };
     let ended = AssertUnwindSafe(test(&site)).catch_unwind().await;
+    let ended = ended.map(|ended| ended.and_then(|()| site.watch.verdict()));
     if !matches!(ended, Ok(Ok(()))) {
         eprintln!("{}", site.tell().await);
     }
     ended.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// A control plane for one test, with our kinds. It goes with the process, which is soon.
+pub async fn own_plane(options: Options) -> Result<&'static ControlPlane> {
+    let plane = ControlPlane::start(options).await?;
+    install(&plane.client().await?).await?;
+    Ok(Box::leak(Box::new(plane)))
 }
 
 /// Our kinds, as the chart has them.
@@ -96,7 +106,7 @@ pub async fn garbage_collector() -> Result<()> {
             let owner = site.apply(&super::key("owner")).await?;
             let reference =
                 owner.controller_owner_ref(&resource("zenop.dev/v1alpha1", "ZenAPIKey"));
-            let child = serde_json::json!({
+            let child = json!({
                 "apiVersion": "v1", "kind": "ConfigMap",
                 "metadata": {"name": "child", "ownerReferences": [reference]},
             });
@@ -152,6 +162,22 @@ impl Site {
         let operator = self.start(&self.launch())?;
         operator.leads().await?;
         Ok(operator)
+    }
+
+    /// Lets operators here take a Lease of any name, as no chart does.
+    pub async fn any_lease(&self) -> Result<()> {
+        let role = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "any-lease"},
+            "rules": [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["*"]}],
+        });
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": "any-lease"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "any-lease"},
+            "subjects": [{"kind": "ServiceAccount", "name": helm::RELEASE, "namespace": self.name()}],
+        });
+        self.apply(&role).await?;
+        self.apply(&binding).await.map(drop)
     }
 
     /// Everything that operators of this site logged.
@@ -264,6 +290,28 @@ impl Site {
         }
     }
 
+    /// What kubectl says, as the administrator, in this namespace.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        // An existing cluster comes with the kubectl of whoever has it.
+        let program = self
+            .plane
+            .bin()
+            .map_or("kubectl".into(), |bin| bin.join("kubectl"));
+        let output = Command::new(program)
+            .args(arguments)
+            .args(["--namespace", self.name()])
+            .env("KUBECONFIG", self.plane.kubeconfig())
+            .output()
+            .await?;
+        let said = String::from_utf8(output.stdout)?;
+        let complained = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "kubectl {arguments:?}: {said}{complained}"
+        );
+        Ok(said)
+    }
+
     /// Waits until nobody has changed an object here for a moment.
     pub async fn quiet_objects(&self) -> Result<()> {
         use futures::StreamExt;
@@ -291,12 +339,15 @@ impl Site {
     async fn tell(&self) -> String {
         let objects = dump(self.ns.client(), self.name()).await;
         let record = self.proxy.record();
+        let began = record.first().map(|entry| entry.at);
         let asked: String = record
             .iter()
-            .filter(|entry| Match::work().fits(&entry.call))
+            .filter(|entry| entry.call.resource != "leases")
             .map(|entry| {
+                let since = began.map_or(0.0, |began| (entry.at - began).as_secs_f64());
                 let harmed = if entry.harmed { " (harmed)" } else { "" };
-                format!("{}: {:?}{harmed}\n", entry.call, entry.status)
+                let Entry { call, status, .. } = entry;
+                format!("{since:.3} {call}: {status:?}{harmed} {}\n", call.query)
             })
             .collect();
         format!("{objects}\n──── requests ────\n{asked}{}", self.logs())

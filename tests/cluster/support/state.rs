@@ -1,0 +1,96 @@
+//! All of a namespace, without what differs from run to run: two runs that did the same have the same.
+
+use anyhow::Result;
+use kube::{ResourceExt, api::ListParams};
+use serde_json::{Map, Value, json};
+
+use super::{Site, site::resource};
+
+const KINDS: [(&str, &str); 9] = [
+    ("v1", "Secret"),
+    ("v1", "ServiceAccount"),
+    ("v1", "Service"),
+    ("rbac.authorization.k8s.io/v1", "Role"),
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"),
+    ("apps/v1", "Deployment"),
+    ("zenop.dev/v1alpha1", "ZenServer"),
+    ("zenop.dev/v1alpha1", "ZenServiceAccount"),
+    ("zenop.dev/v1alpha1", "ZenAPIKey"),
+];
+
+/// Times, versions, addresses.
+const PASSING: [&str; 12] = [
+    "uid",
+    "resourceVersion",
+    "creationTimestamp",
+    "managedFields",
+    "lastTransitionTime",
+    "lastUpdateTime",
+    "lastRotatedTime",
+    "validUntil",
+    "clusterIP",
+    "clusterIPs",
+    "deployment.kubernetes.io/revision",
+    "zenop.dev/owner-uid",
+];
+/// What is drawn, or made of it.
+const DRAWN: [&str; 8] = [
+    "verifier",
+    "fingerprint",
+    "keyId",
+    "accountId",
+    "ZENML_STORE_API_KEY",
+    "pepper",
+    "keyset.json",
+    "zenop.dev/applied",
+];
+
+impl Site {
+    /// What is there, each object by kind and name.
+    pub async fn state(&self) -> Result<Value> {
+        let mut all = Map::new();
+        for (version, kind) in KINDS {
+            let api = self.dynamic(&resource(version, kind));
+            for object in api.list(&ListParams::default()).await? {
+                let name = format!("{kind} {}", object.name_any());
+                let mut object = serde_json::to_value(object)?;
+                if kind == "Deployment" {
+                    object["status"] = Value::Null;
+                }
+                all.insert(name, lasting(object));
+            }
+        }
+        let text = Value::Object(all)
+            .to_string()
+            .replace(self.name(), "NAMESPACE");
+        Ok(serde_json::from_str(&text)?)
+    }
+}
+
+fn lasting(value: Value) -> Value {
+    let field = |(name, value): (String, Value)| {
+        let value = match DRAWN.contains(&&*name) {
+            true => json!({"length": value.as_str().map(str::len)}),
+            false if name == "ZENML_STORE_URL" => decoded(&value),
+            false => lasting(value),
+        };
+        (name, value)
+    };
+    match value {
+        Value::Object(fields) => {
+            let known = fields
+                .into_iter()
+                .filter(|(name, _)| !PASSING.contains(&&**name));
+            known.map(field).collect()
+        }
+        Value::Array(items) => items.into_iter().map(lasting).collect(),
+        other => other,
+    }
+}
+
+/// It holds the namespace's name.
+fn decoded(value: &Value) -> Value {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let bytes = STANDARD.decode(value.as_str().unwrap_or_default());
+    json!(String::from_utf8(bytes.unwrap_or_default()).unwrap_or_default())
+}
