@@ -33,6 +33,22 @@ pub mod label {
     pub const KEY_GENERATION: &str = "zenop.dev/key-generation";
 }
 
+/// Annotations that people set.
+pub mod annotation {
+    /// `"true"`: nothing is made, rotated or published. Revocation and expiry go on.
+    pub const PAUSED: &str = "zenop.dev/paused";
+    /// `"true"`: what is due happens now, outside windows; lets a takeover go on.
+    pub const FORCE: &str = "zenop.dev/force";
+    /// `"true"`: an admission policy refuses to delete the object.
+    pub const DELETION_PROTECTION: &str = "zenop.dev/deletion-protection";
+    /// On a Secret: `namespace/name` of the object that may take it over.
+    pub const ADOPT: &str = "zenop.dev/adopt";
+    /// On a pod template: when we last restarted the workload.
+    pub const RESTARTED_AT: &str = "zenop.dev/restarted-at";
+    /// On a pod template, followed by a key's UID: the generation that it was restarted for.
+    pub const RESTARTED_FOR: &str = "zenop.dev/key.";
+}
+
 /// Condition types.
 pub mod condition {
     /// The object does what its spec says, for this generation.
@@ -49,6 +65,12 @@ pub mod condition {
     pub const CONFLICT: &str = "Conflict";
     /// An older account of this server has the same name.
     pub const NAME_CONFLICT: &str = "NameConflict";
+    /// The current key dies within the next days. Present only then.
+    pub const EXPIRING_SOON: &str = "ExpiringSoon";
+    /// A rotation is due and does not happen. Present only then.
+    pub const ROTATION_OVERDUE: &str = "RotationOverdue";
+    /// The annotation `zenop.dev/paused` is set. Present only then.
+    pub const PAUSED: &str = "Paused";
     /// The server answers requests.
     pub const AVAILABLE: &str = "Available";
 }
@@ -87,6 +109,28 @@ pub mod reason {
     pub const ACTIVE: &str = "Active";
     /// The delivered Secret is in place.
     pub const PUBLISHED: &str = "Published";
+    /// `validFrom` is in the future.
+    pub const NOT_YET_VALID: &str = "NotYetValid";
+    /// The account's `expiresAt` is over, or its `validFrom` in the future.
+    pub const ACCOUNT_NOT_VALID: &str = "ServiceAccountNotValid";
+    /// The server's policy does not allow it.
+    pub const POLICY_VIOLATION: &str = "PolicyViolation";
+    /// The source of the key does not exist.
+    pub const SOURCE_NOT_FOUND: &str = "SourceNotFound";
+    /// The source holds no usable key.
+    pub const SOURCE_INVALID: &str = "SourceInvalid";
+    /// Another key has the same id.
+    pub const KEY_ID_CONFLICT: &str = "KeyIdConflict";
+    /// Schedule, time zone or template cannot be read.
+    pub const INVALID_SPEC: &str = "InvalidSpec";
+    /// The annotation `zenop.dev/paused` is set.
+    pub const PAUSED: &str = "Paused";
+    /// The current key dies soon.
+    pub const EXPIRING_SOON: &str = "ExpiringSoon";
+    /// A rotation is due outside its windows.
+    pub const OUTSIDE_WINDOW: &str = "OutsideWindow";
+    /// A rotation is due and did not happen.
+    pub const ROTATION_OVERDUE: &str = "RotationOverdue";
     /// The server's pods are not ready.
     pub const PODS_NOT_READY: &str = "PodsNotReady";
     /// The API server refused or did not answer; it will be tried again.
@@ -99,6 +143,19 @@ pub struct LocalRef {
     /// Name of the object. Example: `prod`.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+}
+
+/// Whether an object that nobody owns may become ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Adoption {
+    /// Never: `Conflict` names it.
+    #[default]
+    Never,
+    /// If it has no controller and its annotation `zenop.dev/adopt` says `namespace/name` of this
+    /// object.
+    IfUnowned,
+    /// If it has no controller and this object has the annotation `zenop.dev/force: "true"`.
+    Force,
 }
 
 /// What every status has.

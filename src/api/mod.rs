@@ -9,15 +9,21 @@ mod server;
 mod service_account;
 
 pub use api_key::{
-    Delivery, DeliveryStatus, KeyGeneration, KeyState, OnSecretLoss, ZenAPIKey, ZenAPIKeySpec,
-    ZenAPIKeyStatus,
+    Consumer, ConsumerKind, ConsumerStatus, Delivery, DeliveryMode, DeliveryStatus, KeyGeneration,
+    KeyState, KeyUse, OnSecretLoss, Retirement, Rotation, RotationWindow, SecretKeyRef, SecretKeys,
+    SecretTemplate, Source, SourceType, ValueFrom, VerifierSource, Weekday, ZenAPIKey,
+    ZenAPIKeySpec, ZenAPIKeyStatus,
 };
-pub use common::{FIELD_MANAGER, GROUP, KindStatus, LocalRef, VERSION, condition, label, reason};
+pub use common::{
+    Adoption, FIELD_MANAGER, GROUP, KindStatus, LocalRef, VERSION, annotation, condition, label,
+    reason,
+};
 pub use crds::{all_crds, crd_file_name, crd_yaml};
 pub use duration::ApiDuration;
 pub use reference::reference;
 pub use server::{
-    Auth, AuthSecretStatus, SecureHeaders, ZenServer, ZenServerSpec, ZenServerStatus,
+    Auth, AuthSecretStatus, KeyPolicy, Policy, SecureHeaders, ZenServer, ZenServerSpec,
+    ZenServerStatus,
 };
 pub use service_account::{
     KeyCount, ZenServiceAccount, ZenServiceAccountSpec, ZenServiceAccountStatus,

@@ -80,9 +80,71 @@ pub struct ZenServerSpec {
     #[serde(default)]
     pub auth: Auth,
 
+    /// What accounts and keys may be like.
+    #[serde(default)]
+    pub policy: Policy,
+
     /// Security headers of every answer.
     #[serde(default)]
     pub secure_headers: SecureHeaders,
+}
+
+/// What accounts and keys may be like.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Policy {
+    /// What keys may be like.
+    #[serde(default)]
+    pub keys: KeyPolicy,
+}
+
+/// What keys may be like. It is judged when a key is made and as long as it lives.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("!has(self.maxTTL) || duration(self.maxTTL) >= duration('5m')", "maxTTL must be at least 5m"),
+    validation = ("!has(self.defaultTTL) || duration(self.defaultTTL) >= duration('5m')", "defaultTTL must be at least 5m"),
+    validation = ("!has(self.defaultTTL) || !has(self.maxTTL) || duration(self.defaultTTL) <= duration(self.maxTTL)", "defaultTTL must not be longer than maxTTL"),
+    validation = ("!has(self.requireRotationWithin) || duration(self.requireRotationWithin) >= duration('10m')", "requireRotationWithin must be at least 10m")
+)]
+pub struct KeyPolicy {
+    /// How long a generation of a key lives that has neither `ttl` nor `expiresAt`. Default: for
+    /// ever. Example: `2160h`.
+    #[serde(
+        rename = "defaultTTL",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub default_ttl: Option<ApiDuration>,
+
+    /// How long a generation of a key lives at the most, whatever the key says. Default: any time.
+    /// Example: `8760h`.
+    #[serde(rename = "maxTTL", default, skip_serializing_if = "Option::is_none")]
+    pub max_ttl: Option<ApiDuration>,
+
+    /// How many keys an account may have; of more, the youngest are not issued. Example: `20`.
+    #[serde(default = "max_per_account")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_per_account: i32,
+
+    /// How old a key may become before it is rotated, whatever it says itself. One that cannot be
+    /// rotated here, as it was made elsewhere, reports `RotationOverdue`. Example: `2160h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_rotation_within: Option<ApiDuration>,
+}
+
+impl Default for KeyPolicy {
+    fn default() -> Self {
+        Self {
+            default_ttl: None,
+            max_ttl: None,
+            max_per_account: max_per_account(),
+            require_rotation_within: None,
+        }
+    }
+}
+
+fn max_per_account() -> i32 {
+    20
 }
 
 /// Tokens, and how old the sidecar's view may be.

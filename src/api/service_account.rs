@@ -66,7 +66,11 @@ use super::common::{LocalRef, conditions, kind_status, unobserved, yes};
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("self.serverRef == oldSelf.serverRef", "serverRef cannot change; make a new account"))]
+#[x_kube(
+    validation = ("self.serverRef == oldSelf.serverRef", "serverRef cannot change; make a new account"),
+    validation = ("!has(self.expiresAt) || self.expiresAt < timestamp('9999-01-01T00:00:00Z')", "expiresAt must be before the year 9999; leave it out for an account that never expires"),
+    validation = ("!has(self.validFrom) || !has(self.expiresAt) || self.validFrom < self.expiresAt", "validFrom must be before expiresAt")
+)]
 pub struct ZenServiceAccountSpec {
     /// The ZenServer of this namespace that the account belongs to. Cannot change.
     /// Example: `{name: prod}`.
@@ -87,6 +91,19 @@ pub struct ZenServiceAccountSpec {
     /// issued, at once; `true` restores them.
     #[serde(default = "yes")]
     pub active: bool,
+
+    /// Whether the account may manage service accounts and API keys through ZenML's API.
+    #[serde(default)]
+    pub is_admin: bool,
+
+    /// From when on the account may log in. Default: at once. Example: `2026-12-01T00:00:00Z`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_from: Option<Time>,
+
+    /// When the account's keys and tokens die. Of account and key the earlier end counts. Default:
+    /// never. Example: `2027-03-31T00:00:00Z`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
 }
 
 /// What the operator saw and did.

@@ -356,6 +356,7 @@ fn issue(valid: &Valid, fresh: &mut impl Fresh) -> Issue {
                 generation: *generation,
                 state: KeyState::Prepared,
                 verifier: verifier.to_hex(),
+                created_time: Some(time(valid.now, SignedDuration::ZERO)),
                 valid_until: Some(time(valid.now, PREPARED_FOR)),
             });
             let issued = if *lost {
