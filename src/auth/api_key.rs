@@ -53,6 +53,14 @@ impl fmt::Debug for KeySecret {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyDigest([u8; 32]);
 
+impl KeyDigest {
+    /// As `spec.source.verifier.sha256` of a ZenAPIKey has it. Safe to show: there is nothing to
+    /// guess behind it.
+    pub fn to_hex(self) -> String {
+        hex::encode(self.0)
+    }
+}
+
 /// Why a text is not an API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Malformed {
@@ -243,6 +251,16 @@ mod tests {
         for (text, why) in cases {
             assert_eq!(text.parse::<ApiKey>().map(|_| ()), Err(why), "{text}");
         }
+    }
+
+    #[test]
+    fn a_digest_is_of_the_digits_and_not_of_what_they_stand_for() {
+        // printf %064d 0 | sha256sum
+        let zeros = KeySecret::from_random(&[0; 32]);
+        assert_eq!(
+            zeros.digest().to_hex(),
+            "60e05bd1b195af2f94112fa7197a5c88289058840ce7c6df9693756bc6250f55"
+        );
     }
 
     #[test]
