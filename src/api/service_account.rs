@@ -33,7 +33,12 @@ use super::common::{LocalRef, conditions, kind_status, unobserved, yes};
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
-    printcolumn(name = "Active", type_ = "boolean", json_path = ".spec.active"),
+    printcolumn(
+        name = "Active",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Active\")].status",
+        description = "Whether the account may log in now"
+    ),
     printcolumn(name = "Server", type_ = "string", json_path = ".spec.serverRef.name"),
     printcolumn(
         name = "Keys",

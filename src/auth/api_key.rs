@@ -11,7 +11,7 @@
 //! which is of no use without the pepper: who reads it learns nothing, who writes one mints
 //! nothing, who copies one to another key or account has a verifier that nothing matches.
 
-use std::{fmt, str::FromStr};
+use std::{collections::HashSet, fmt, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -41,6 +41,12 @@ impl KeySecret {
     pub fn digest(&self) -> KeyDigest {
         KeyDigest(Sha256::digest(self.0.as_bytes()).into())
     }
+
+    /// How many of its 32 bytes differ from one another: few, if somebody typed it.
+    pub fn different_bytes(&self) -> usize {
+        let pairs = self.0.as_bytes().chunks(2);
+        pairs.collect::<HashSet<_>>().len()
+    }
 }
 
 impl fmt::Debug for KeySecret {
@@ -52,6 +58,29 @@ impl fmt::Debug for KeySecret {
 /// SHA-256 of a key's 64 digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyDigest([u8; 32]);
+
+impl fmt::Display for KeyDigest {
+    /// As `spec.source.verifier.sha256` has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyDigest(..)")
+    }
+}
+
+impl FromStr for KeyDigest {
+    type Err = hex::FromHexError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes)?;
+        Ok(Self(bytes))
+    }
+}
 
 impl KeyDigest {
     /// As `spec.source.verifier.sha256` of a ZenAPIKey has it. Safe to show: there is nothing to

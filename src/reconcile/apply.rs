@@ -15,7 +15,7 @@ use super::{
     call::call,
     echo::Echoes,
     error::{ApplyError, CallError},
-    plan::{Child, Doomed, Live},
+    plan::{Child, Doomed, Live, Restart},
 };
 use crate::api::{FIELD_MANAGER, label};
 
@@ -252,6 +252,33 @@ impl Writer {
         Ok(patched.metadata.resource_version.unwrap_or_default())
     }
 
+    /// Restarts a workload, if it is still that one, as `kubectl rollout restart` does.
+    ///
+    /// # Errors
+    /// If the API server does not do it.
+    pub async fn restart(&self, owner: &Owner, restart: &Restart) -> Result<(), ApplyError> {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client()?, &owner.namespace, &restart.resource);
+        let patch = json!({
+            "metadata": {"uid": restart.uid},
+            "spec": {"template": {"metadata": {"annotations": restart.annotations}}},
+        });
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        let what = || {
+            let Restart { resource, name, .. } = restart;
+            format!("restart {} {}/{name}", resource.kind, owner.namespace)
+        };
+        call(
+            what,
+            api.patch(&restart.name, &parameters, &Patch::Merge(&patch)),
+        )
+        .await?;
+        Ok(())
+    }
+
     /// Deletes an object of ours, if it is still that one.
     ///
     /// # Errors
@@ -304,6 +331,7 @@ fn foreign(child: &Child, owner: String) -> ApplyError {
 fn decide<'a>(owner: &Owner, child: &'a Child, body: &Value) -> Decision<'a> {
     match &child.live {
         None => Decision::Create,
+        Some(live) if child.adopts && live.controller.is_none() => Decision::Update(live),
         Some(live) if !live.is_controlled_by(&owner.reference.uid) => Decision::Refuse(live),
         Some(live) if child.create_only && holds(&live.body, &marks(owner, child)) => {
             Decision::Keep
@@ -458,6 +486,7 @@ mod tests {
             body,
             live,
             create_only: false,
+            adopts: false,
         }
     }
 

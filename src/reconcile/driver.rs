@@ -16,7 +16,7 @@ use std::{
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
@@ -216,9 +216,15 @@ impl<K: Reconciled> Pass<'_, K> {
             self.tools.writer.delete(&owner, doomed).await?;
             self.wrote(Written::Deletion);
         }
+        for restart in &plan.restarts {
+            self.tools.writer.restart(&owner, restart).await?;
+            self.wrote(Written::Restart);
+        }
+        let before = self.status.clone();
         self.write_status(plan.status, &plan.verdict, Facts::Told(&plan.facts))
             .await?;
-        for note in plan.notes {
+        let alarms = plan.facts.iter().filter(|fact| is_news(&before, fact));
+        for note in alarms.map(alarm).chain(plan.notes) {
             self.tell(note);
         }
         Ok(())
@@ -339,6 +345,7 @@ impl<K: Reconciled> Pass<'_, K> {
     }
 
     fn tell(&self, note: Note) {
+        self.tools.metrics.told(label(&K::kind(&())), note.reason);
         self.tools
             .teller
             .tell(&reference(self.object), note, self.now);
@@ -354,6 +361,22 @@ fn is_stalled_by(status: &impl KindStatus, reason: &str) -> bool {
         .conditions()
         .iter()
         .any(|c| c.type_ == condition::STALLED && c.reason == reason)
+}
+
+/// Whether a condition that somebody should look at came to hold.
+fn is_news(status: &impl KindStatus, fact: &Fact) -> bool {
+    let alarms = [condition::EXPIRING_SOON, condition::ROTATION_OVERDUE];
+    let held = |c: &Condition| c.type_ == fact.condition && c.status == "True";
+    fact.holds && alarms.contains(&fact.condition) && !status.conditions().iter().any(held)
+}
+
+fn alarm(fact: &Fact) -> Note {
+    Note {
+        warning: true,
+        reason: fact.reason,
+        action: "Check",
+        message: fact.message.clone(),
+    }
 }
 
 /// At the next known deadline, and at the latest after `resync`, objects a little apart.
@@ -372,7 +395,7 @@ fn next_look(
 }
 
 /// A number from 0 to 1 that stays with the object.
-fn spread(object: &impl ResourceExt) -> f64 {
+pub(super) fn spread(object: &impl ResourceExt) -> f64 {
     let uid = object.uid().unwrap_or_default();
     let sum = uid
         .bytes()

@@ -21,6 +21,13 @@ pub struct Metrics {
     seconds: Family<Kind, Histogram>,
     writes: Family<Write, Counter>,
     invalid: Family<Kind, Counter>,
+    told: Family<Told, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Told {
+    kind: &'static str,
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -57,6 +64,8 @@ pub enum Written {
     Child,
     /// A child was deleted.
     Deletion,
+    /// A workload was restarted.
+    Restart,
     /// A status.
     Status,
 }
@@ -71,6 +80,7 @@ impl Metrics {
             }),
             writes: Family::default(),
             invalid: Family::default(),
+            told: Family::default(),
         };
         registry.register(
             "zenop_reconcile_passes",
@@ -92,7 +102,16 @@ impl Metrics {
             "Objects that could not be read and were skipped",
             metrics.invalid.clone(),
         );
+        registry.register(
+            "zenop_events",
+            "Events by kind and reason, such as KeyRotated",
+            metrics.told.clone(),
+        );
         metrics
+    }
+
+    pub(super) fn told(&self, kind: &'static str, reason: &'static str) {
+        self.told.get_or_create(&Told { kind, reason }).inc();
     }
 
     pub(super) fn pass(&self, kind: &'static str, failure: Option<Class>, took: Duration) {

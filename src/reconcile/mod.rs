@@ -5,6 +5,7 @@
 pub mod api_key;
 pub mod apply;
 mod call;
+pub mod census;
 pub mod driver;
 pub mod echo;
 pub mod error;

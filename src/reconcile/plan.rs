@@ -1,6 +1,6 @@
 //! What a pass decided: a value that can be compared and printed. Making it cannot fail.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -17,6 +17,8 @@ pub struct Plan<S> {
     pub children: Vec<Child>,
     /// What we made once and is to go, after the children are in place.
     pub prune: Vec<Doomed>,
+    /// Workloads that were handed to us to be restarted.
+    pub restarts: Vec<Restart>,
     /// Status to report once that is done, but for its conditions.
     pub status: S,
     /// How it is.
@@ -92,6 +94,21 @@ pub struct Child {
     pub live: Option<Live>,
     /// Whether an existing one is left as it is.
     pub create_only: bool,
+    /// Whether one that nobody controls becomes ours.
+    pub adopts: bool,
+}
+
+/// A workload whose pods are to be started anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// Its kind.
+    pub resource: ApiResource,
+    /// Its name, in the owner's namespace.
+    pub name: String,
+    /// Its identity: another of that name is left alone.
+    pub uid: String,
+    /// What its pods' template is to say; a template that says something new makes new pods.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// An object as it was when we looked.

@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, ResourceExt,
+    api::ListParams,
     core::{ApiResource, DynamicObject, PartialObjectMeta},
     runtime::reflector::{ObjectRef, Store},
 };
@@ -87,6 +88,24 @@ impl Reader {
         let what = || format!("get {} {namespace}/{name}", resource.kind);
         let found = call(what, api.get_opt(name)).await?;
         Ok(found.and_then(live))
+    }
+
+    /// The objects of a kind that a label selector selects, as they are now; at most 500.
+    ///
+    /// # Errors
+    /// If the API server does not say.
+    pub async fn selected(
+        &self,
+        resource: &ApiResource,
+        namespace: &str,
+        selector: &str,
+    ) -> Result<Vec<Live>, CallError> {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), namespace, resource);
+        let what = || format!("list {} {namespace}", resource.kind);
+        let parameters = ListParams::default().labels(selector).limit(500);
+        let found = call(what, api.list(&parameters)).await?;
+        Ok(found.into_iter().filter_map(live).collect())
     }
 
     /// The secrets of a server, read again only when the Secret changed.

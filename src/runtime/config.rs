@@ -99,6 +99,10 @@ pub struct OperatorConfig {
     /// Every object is looked at again after this time at the latest.
     #[arg(long, default_value = "1h", value_parser = duration)]
     pub resync: Duration,
+
+    /// A metric for each ZenAPIKey, by namespace and name: when it dies.
+    #[arg(long)]
+    pub metrics_per_key: bool,
 }
 
 /// Of several operators one works: the holder of a Lease.

@@ -102,6 +102,10 @@ No spec of a custom resource is ever written, and only Secrets are ever deleted:
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch]
+# Consumers of keys, which are restarted after a rotation.
+- apiGroups: [apps]
+  resources: [statefulsets, daemonsets]
+  verbs: [get, list, patch]
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
   verbs: [get, list, watch, create, patch]

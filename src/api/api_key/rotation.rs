@@ -151,7 +151,7 @@ pub enum Weekday {
     Sun,
 }
 
-/// Workloads that use a key.
+/// Workloads that use a key. They are restarted as `kubectl rollout restart` does, four at a time.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("has(self.name) != has(self.selector)", "set name or selector"))]
@@ -168,10 +168,6 @@ pub struct Consumer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "selector")]
     pub selector: Option<LabelSelector>,
-
-    /// Whether they are restarted, four at a time. `false` where something else does it.
-    #[serde(default = "yes")]
-    pub restart: bool,
 
     /// Whether the old key waits until every pod was started anew, at most for `maxRetain`.
     #[serde(default = "yes")]

@@ -1,4 +1,4 @@
-//! What to do about a key, from what is recorded and what its Secret holds.
+//! What to do about a key, from what is recorded, what its Secret holds, and what is wanted.
 
 use jiff::Timestamp;
 
@@ -14,16 +14,28 @@ use crate::{
 /// No status has more generations.
 const MAX_GENERATIONS: usize = 8;
 
-/// What a Secret of ours holds.
+/// A key of this object that was found in a Secret, and what would stand for it in status.
+#[derive(Clone, Debug)]
+pub(super) struct HeldKey {
+    pub secret: KeySecret,
+    pub verifier: Verifier,
+}
+
+/// What key is wanted.
 #[derive(Debug)]
-pub(super) enum Held {
-    /// No key of this object.
-    Nothing,
-    /// A key, and what would stand for it in status.
-    Key {
-        secret: KeySecret,
+pub(super) enum Wanted {
+    /// One that we draw; another one if a rotation is due.
+    Drawn {
+        /// Why, if it is.
+        due: bool,
+    },
+    /// This one, which was made elsewhere. Its text may be unknown.
+    Given {
+        secret: Option<KeySecret>,
         verifier: Verifier,
     },
+    /// None for now: whatever is there stays.
+    Nothing,
 }
 
 /// All that the decision depends on.
@@ -32,33 +44,54 @@ pub(super) struct Situation<'a> {
     pub generations: &'a [KeyGeneration],
     /// The highest number that was ever recorded.
     pub last: Option<i64>,
-    /// What the Secret of the wanted name holds; `None` if there is no such Secret.
-    pub delivered: Option<Held>,
-    /// What the Secret of the name before holds.
-    pub former: Option<Held>,
+    /// The keys of this object in the Secrets of the wanted name and of the one before.
+    pub held: &'a [HeldKey],
+    /// Whether there is a Secret of the wanted name.
+    pub secret_exists: bool,
+    pub wanted: Wanted,
     pub on_loss: OnSecretLoss,
     pub secret: &'a str,
     pub now: Timestamp,
 }
 
+/// Why there is a new generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// There was none.
+    First,
+    /// The Secret of the one before is gone or altered.
+    Lost,
+    /// It was due, or its source changed.
+    Rotation,
+}
+
 /// What to do. `generations` are those that stay recorded.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// The current key is known: keep it delivered.
+    /// The current key is known: keep it delivered. No text: it was never known, or is not to be
+    /// touched now.
     Keep {
-        key: KeySecret,
+        secret: Option<KeySecret>,
         generations: Vec<KeyGeneration>,
     },
     /// The Secret was written, and we died: say so.
     Confirm {
-        key: KeySecret,
+        secret: KeySecret,
         generation: i64,
         generations: Vec<KeyGeneration>,
     },
     /// Draw a key.
-    Issue {
+    Draw {
         generation: i64,
-        lost: bool,
+        why: Why,
+        generations: Vec<KeyGeneration>,
+    },
+    /// Take a key that was made elsewhere.
+    Take {
+        secret: Option<KeySecret>,
+        verifier: Verifier,
+        generation: i64,
+        why: Why,
         generations: Vec<KeyGeneration>,
     },
 }
@@ -68,84 +101,140 @@ pub(super) enum Step {
 /// # Errors
 /// Where only a person knows what is right.
 pub(super) fn step(situation: Situation<'_>) -> Result<Step, Invalid> {
-    let Situation {
-        generations,
-        last,
-        delivered,
-        former,
-        on_loss,
-        secret,
-        now,
-    } = situation;
-    let accepted: Vec<KeyGeneration> = generations
-        .iter()
-        .filter(|g| g.valid_until.as_ref().is_none_or(|end| now < end.0))
-        .cloned()
-        .collect();
-    let secret_exists = delivered.is_some();
-    let candidates = [delivered, former];
-    for held in candidates.into_iter().flatten() {
-        let Held::Key {
-            secret: key,
+    let accepted = accepted(situation.generations, situation.now);
+    match situation.wanted {
+        // What was begun is still to be known when it goes on.
+        Wanted::Nothing => Ok(Step::Keep {
+            secret: None,
+            generations: situation
+                .generations
+                .iter()
+                .filter(|g| g.state == KeyState::Prepared || accepted.contains(g))
+                .cloned()
+                .collect(),
+        }),
+        Wanted::Given {
+            ref secret,
             verifier,
-        } = held
-        else {
-            continue;
-        };
-        match recorded(&accepted, &verifier) {
-            Some((KeyState::Current, _)) => {
-                return Ok(Step::Keep {
-                    key,
-                    generations: without_prepared(accepted),
-                });
-            }
-            Some((KeyState::Prepared, generation)) => {
+        } => Ok(take(&situation, accepted, secret.clone(), verifier)),
+        Wanted::Drawn { due } => draw(&situation, accepted, due),
+    }
+}
+
+fn draw(
+    situation: &Situation<'_>,
+    accepted: Vec<KeyGeneration>,
+    due: bool,
+) -> Result<Step, Invalid> {
+    // The new one first: while it is confirmed, the Secret may hold the old one beside it.
+    for state in [KeyState::Prepared, KeyState::Current] {
+        let recorded = accepted.iter().filter(|g| g.state == state);
+        let found = recorded.into_iter().find_map(|g| {
+            let held = situation
+                .held
+                .iter()
+                .find(|held| is_of(g, &held.verifier))?;
+            Some((g.generation, held.secret.clone()))
+        });
+        match found {
+            Some((generation, secret)) if state == KeyState::Prepared => {
                 return Ok(Step::Confirm {
-                    key,
+                    secret,
                     generation,
                     generations: accepted,
                 });
             }
-            Some((KeyState::Previous, _)) | None => {}
+            // One that was begun is carried through.
+            Some(_) if due || is_begun(situation.generations) => {
+                return Ok(Step::Draw {
+                    generation: next_number(situation),
+                    why: Why::Rotation,
+                    generations: newest(without_prepared(accepted)),
+                });
+            }
+            Some((_, secret)) => {
+                return Ok(Step::Keep {
+                    secret: Some(secret),
+                    generations: accepted,
+                });
+            }
+            None => {}
         }
     }
     let current = accepted.iter().any(|g| g.state == KeyState::Current);
-    let kept = without_prepared(accepted);
-    if last.is_none() && secret_exists {
-        return Err(status_lost(secret));
+    if situation.last.is_none() && situation.secret_exists {
+        return Err(status_lost(situation.secret));
     }
-    if current && on_loss == OnSecretLoss::Fail {
-        return Err(secret_lost(secret));
+    if current && situation.on_loss == OnSecretLoss::Fail {
+        return Err(secret_lost(situation.secret));
     }
-    // A number that was prepared and never confirmed is used again: nobody holds that key.
-    let confirmed = generations.iter().filter(|g| g.state != KeyState::Prepared);
-    let prepared = generations
-        .iter()
-        .find(|g| g.state == KeyState::Prepared)
-        .map(|g| g.generation);
-    let next = prepared.unwrap_or_else(|| {
-        confirmed
-            .map(|g| g.generation)
-            .max()
-            .or(last)
-            .unwrap_or(0)
-            .saturating_add(1)
-    });
-    Ok(Step::Issue {
-        generation: next,
-        lost: current,
-        generations: newest(kept),
+    Ok(Step::Draw {
+        generation: next_number(situation),
+        why: if current { Why::Lost } else { Why::First },
+        generations: newest(without_prepared(accepted)),
     })
 }
 
-/// Which recorded generation a verifier is of.
-fn recorded(accepted: &[KeyGeneration], held: &Verifier) -> Option<(KeyState, i64)> {
-    let is = |g: &&KeyGeneration| {
-        g.verifier
-            .parse::<Verifier>()
-            .is_ok_and(|verifier| verifier.matches(held).into())
-    };
-    accepted.iter().find(is).map(|g| (g.state, g.generation))
+fn take(
+    situation: &Situation<'_>,
+    accepted: Vec<KeyGeneration>,
+    secret: Option<KeySecret>,
+    verifier: Verifier,
+) -> Step {
+    let known = accepted.iter().find(|g| is_of(g, &verifier));
+    match known.map(|g| (g.state, g.generation)) {
+        Some((KeyState::Current, _)) => Step::Keep {
+            secret,
+            generations: without_prepared(accepted),
+        },
+        prepared => {
+            let generation = match prepared {
+                Some((KeyState::Prepared, generation)) => generation,
+                _ => next_number(situation),
+            };
+            let current = accepted.iter().any(|g| g.state == KeyState::Current);
+            // One that is taken again, such as one before the current, is another generation.
+            let mut generations = without_prepared(accepted);
+            generations.retain(|g| !is_of(g, &verifier));
+            Step::Take {
+                secret,
+                verifier,
+                generation,
+                why: if current { Why::Rotation } else { Why::First },
+                generations: newest(generations),
+            }
+        }
+    }
+}
+
+/// What is recorded and not over.
+fn accepted(generations: &[KeyGeneration], now: Timestamp) -> Vec<KeyGeneration> {
+    let valid = |g: &&KeyGeneration| g.valid_until.as_ref().is_none_or(|end| now < end.0);
+    generations.iter().filter(valid).cloned().collect()
+}
+
+/// Whether a generation was prepared and never confirmed, however long ago.
+fn is_begun(generations: &[KeyGeneration]) -> bool {
+    generations.iter().any(|g| g.state == KeyState::Prepared)
+}
+
+/// A number that was prepared and never confirmed is used again: nobody holds that key.
+fn next_number(situation: &Situation<'_>) -> i64 {
+    let all = situation.generations.iter();
+    let prepared = all.clone().find(|g| g.state == KeyState::Prepared);
+    prepared.map(|g| g.generation).unwrap_or_else(|| {
+        all.map(|g| g.generation)
+            .max()
+            .or(situation.last)
+            .unwrap_or(0)
+            .saturating_add(1)
+    })
+}
+
+/// Whether a verifier is the one that is recorded.
+pub(super) fn is_of(generation: &KeyGeneration, held: &Verifier) -> bool {
+    let recorded = generation.verifier.parse::<Verifier>();
+    recorded.is_ok_and(|verifier| verifier.matches(held).into())
 }
 
 fn without_prepared(mut generations: Vec<KeyGeneration>) -> Vec<KeyGeneration> {
@@ -166,7 +255,8 @@ fn status_lost(secret: &str) -> Invalid {
         reason::STATUS_LOST,
         format!(
             "Secret {secret} exists, yet status does not say that we made a key: nothing is \
-             replaced unasked. Restore the status from a backup, or delete the Secret for a new key"
+             replaced unasked. Restore the status from a backup, take over the Secret's key with \
+             spec.adoption, or delete the Secret for a new key"
         ),
     )
 }
@@ -181,7 +271,8 @@ fn secret_lost(secret: &str) -> Invalid {
     )
 }
 
-fn stalled(reason: &'static str, message: String) -> Invalid {
+/// What a person must mend before a key can be issued or delivered.
+pub(super) fn stalled(reason: &'static str, message: String) -> Invalid {
     let unpublished = Fact {
         condition: condition::SECRET_PUBLISHED,
         holds: false,

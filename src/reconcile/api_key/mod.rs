@@ -9,50 +9,58 @@
 //!
 //! The next pass compares the Secret's key with what is recorded. It fits the prepared one: go on
 //! with 3. It does not, or there is no Secret: whoever drew that key forgot it, so it is dropped
-//! and another drawn. All writes of status name the version that was read, so of two who do this
+//! and another drawn. A key that was made elsewhere goes the same way, and is found there again. All writes of status name the version that was read, so of two who do this
 //! at the same time one is refused before anything follows.
 
+mod consumers;
 mod decide;
+mod issue;
+mod parties;
+mod retire;
 mod secret;
+mod source;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt, core::ApiResource};
 use uuid::Uuid;
 
 use self::{
-    decide::{Held, Step, step},
-    secret::{DeliveredSecret, delivered, held_key},
+    consumers::{Delivered, Rollout, Workload, roll_out},
+    decide::{HeldKey, Situation, Step, Wanted, stalled, step},
+    issue::issue,
+    parties::{Parties, activity, waiting, warned_from},
+    retire::{Retention, second},
+    secret::{Names, Template, held_keys, keys_in},
+    source::{Given, Missing, given},
+    timing::{Calendar, Moment},
 };
 use super::{
     Fresh, Reader, Reconciled,
+    driver::spread,
     error::{CallError, Invalid},
     foreign::Claim,
-    plan::{Child, Doomed, Fact, Live, Note, Plan, Verdict},
+    plan::{Doomed, Fact, Live, Plan, Verdict},
     service_account::holds_name,
 };
 use crate::{
     api::{
-        DeliveryStatus, KeyGeneration, KeyState, ZenAPIKey, ZenAPIKeyStatus, ZenServer,
-        ZenServiceAccount, condition, reason,
+        Adoption, DeliveryMode, KeyGeneration, KeyState, SourceType, ZenAPIKey, ZenAPIKeyStatus,
+        ZenServer, ZenServiceAccount, annotation, condition, reason,
     },
-    auth::{
-        api_key::{ApiKey, KeySecret},
-        keyring::Keyring,
-    },
+    auth::{api_key::ApiKey, keyring::Keyring},
 };
 
-/// A prepared generation that nobody confirms dies after this time.
-const PREPARED_FOR: SignedDuration = SignedDuration::from_mins(10);
-/// A replaced generation is accepted for this time.
-const RETAIN_FOR: SignedDuration = SignedDuration::from_hours(1);
+/// How often the Secret of another tool is looked at, which no watch shows.
+const SOURCE_LOOK: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
 
 /// What a decision about a key needs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Observed {
     account: Option<(Arc<ZenServiceAccount>, bool)>,
     server: Option<Arc<ZenServer>>,
@@ -61,6 +69,19 @@ pub struct Observed {
     /// The Secret of the name before the last change of the name.
     former: Option<Live>,
     others: Vec<(Doomed, Option<i64>)>,
+    /// The Secret that `spec.source` names.
+    source: Option<Live>,
+    siblings: Siblings,
+    workloads: Option<Vec<Workload>>,
+}
+
+/// The other keys of the namespace.
+#[derive(Debug, Default)]
+struct Siblings {
+    /// How many keys of the account are older.
+    older: usize,
+    /// The ids in use, by older keys, and whose they are.
+    ids: Vec<(String, String)>,
 }
 
 /// A key that can be issued and delivered.
@@ -68,15 +89,19 @@ pub struct Observed {
 pub struct Valid {
     now: Timestamp,
     name: String,
+    uid: String,
     key: Uuid,
     account: Uuid,
-    url: String,
-    keyring: Arc<Keyring>,
-    activity: Fact,
-    expires: Option<Timestamp>,
-    secret_name: String,
+    parties: Parties,
+    object: ZenAPIKey,
+    template: Template,
+    calendar: Calendar,
+    held: Vec<HeldKey>,
+    secret_name: Option<String>,
     secret: Option<Live>,
     others: Vec<(Doomed, Option<i64>)>,
+    workloads: Option<Vec<Workload>>,
+    paused: bool,
     step: Step,
     old: ZenAPIKeyStatus,
 }
@@ -98,80 +123,114 @@ impl Reconciled for ZenAPIKey {
             None => None,
         };
         let resource = ApiResource::erase::<Secret>(&());
-        let name = self.secret_name();
-        let secret = read.live(&resource, &namespace, &name).await?;
-        let former = match former_secret(self) {
-            Some(former) if former != name => read.live(&resource, &namespace, &former).await?,
-            _ => None,
+        let uid = self.uid().unwrap_or_default();
+        let mut seen = Observed {
+            keyring,
+            server,
+            siblings: siblings(self, read),
+            ..Observed::default()
         };
-        let account = account.map(|account| {
+        if self.is_delivered() {
+            let name = self.secret_name();
+            seen.secret = read.live(&resource, &namespace, &name).await?;
+            if let Some(former) = former_secret(self).filter(|former| *former != name) {
+                seen.former = read.live(&resource, &namespace, &former).await?;
+            }
+            seen.others = read.other_secrets(&namespace, &uid, &name);
+        } else {
+            seen.others = read.other_secrets(&namespace, &uid, "");
+        }
+        if let Some(from) = &self.spec.source.value_from {
+            let name = &from.secret_key_ref.name;
+            seen.source = read.live(&resource, &namespace, name).await?;
+        }
+        if needs_consumers(self) {
+            let consumers = &self.spec.rotation.consumers;
+            seen.workloads = Some(consumers::observe(consumers, &namespace, read).await?);
+        }
+        seen.account = account.map(|account| {
             let holds = holds_name(&account, &read.views().accounts);
             (account, holds)
         });
-        let others = read.other_secrets(&namespace, &self.uid().unwrap_or_default(), &name);
-        Ok(Observed {
-            account,
-            server,
-            keyring,
-            secret,
-            former,
-            others,
-        })
+        Ok(seen)
     }
 
     fn validate(&self, seen: Observed, (): &(), now: Timestamp) -> Result<Valid, Invalid> {
-        let (account, keyring, url) = parties(self, &seen)?;
+        let parties = Parties::of(self, &seen)?;
         let uid = self.uid().unwrap_or_default();
-        let (Ok(key), Ok(account_id)) = (uid.parse(), account.uid().unwrap_or_default().parse())
-        else {
+        let (Ok(own_id), Ok(account)) = (
+            uid.parse::<Uuid>(),
+            parties.account.uid().unwrap_or_default().parse(),
+        ) else {
             return Err(waiting(reason::PROGRESSING, "waits for its UID".into()));
         };
-        let secret_name = self.secret_name();
-        let claim = Claim {
-            kind: "ZenAPIKey",
-            name: &self.name_any(),
-            uid: &uid,
-            remedy: "set spec.delivery.secretName to another name",
+        let invalid = |message| stalled(reason::INVALID_SPEC, message);
+        let template = Template::parse(&self.spec.delivery.secret_template).map_err(invalid)?;
+        let calendar = Calendar::parse(&self.spec.rotation).map_err(invalid)?;
+        let old = self.status.clone().filter(|old| is_of(old, account));
+        let old = old.unwrap_or_default();
+        let given = given(self, seen.source.as_ref()).map_err(missing)?;
+        let adopted = adoptable(self, &seen, &old);
+        let recorded = old.key_id.as_ref().and_then(|id| id.parse().ok());
+        let key = match (&given, &adopted) {
+            (Some(given), _) => given.id,
+            (None, Some(adopted)) => adopted.id,
+            (None, None) => recorded.unwrap_or(own_id),
         };
-        claim.check("Secret", &secret_name, seen.secret.as_ref())?;
-        let old = self.status.clone().unwrap_or_default();
-        let held = |live: Option<&Live>| -> Option<Held> {
-            let ours = live.filter(|live| live.is_controlled_by(&uid))?;
-            Some(held_key(ours, key, account_id, keyring.pepper()))
+        let secret_name = self.is_delivered().then(|| self.secret_name());
+        self.check_place(&seen, &parties, &old, key, adopted.is_some())?;
+        let paused = is_set(self, annotation::PAUSED);
+        if paused && old.key_id.is_none() {
+            let message = "paused before a key was made for this account; remove the annotation \
+                           zenop.dev/paused";
+            return Err(waiting(reason::PAUSED, message.into()));
+        }
+        let pepper = parties.keyring.pepper();
+        let ours = [&seen.secret, &seen.former].into_iter().flatten();
+        let ours = ours.filter(|live| live.is_controlled_by(&uid));
+        let held: Vec<_> = ours
+            .flat_map(|live| held_keys(live, key, account, pepper))
+            .collect();
+        let given = given.or(adopted);
+        let wanted = match given {
+            _ if paused => Wanted::Nothing,
+            Some(Given { digest, secret, .. }) => Wanted::Given {
+                verifier: pepper.verifier(account, key, digest),
+                secret,
+            },
+            None => Wanted::Drawn {
+                due: due(self, &calendar, &parties, &old, now),
+            },
         };
-        let same_account = old.account_id.as_deref() == Some(&account_id.to_string());
-        let step = step(decide::Situation {
-            generations: if same_account { &old.generations } else { &[] },
-            last: old
-                .generations
-                .iter()
-                .map(|g| g.generation)
-                .max()
-                .or(old.generation),
-            delivered: held(seen.secret.as_ref()),
-            former: held(seen.former.as_ref()),
+        let last = self.status.as_ref().and_then(last_number);
+        let step = step(Situation {
+            generations: &old.generations,
+            last,
+            held: &held,
+            secret_exists: seen.secret.is_some(),
+            wanted,
             on_loss: self.spec.delivery.on_secret_loss,
-            secret: &secret_name,
+            secret: secret_name.as_deref().unwrap_or_default(),
             now,
         })?;
         Ok(Valid {
             now,
             name: self.name_any(),
+            uid,
             key,
-            account: account_id,
-            url,
-            activity: activity(self, &account, now),
-            expires: self.spec.expires_at.as_ref().map(|end| end.0),
+            account,
+            parties,
+            object: self.clone(),
+            template,
+            calendar,
+            held,
             secret_name,
             secret: seen.secret,
             others: seen.others,
+            workloads: seen.workloads,
+            paused,
             step,
-            old: if same_account {
-                old
-            } else {
-                ZenAPIKeyStatus::default()
-            },
-            keyring,
+            old,
         })
     }
 
@@ -179,41 +238,128 @@ impl Reconciled for ZenAPIKey {
         let issue = issue(&valid, fresh);
         let record = issue
             .prepared
-            .as_ref()
-            .map(|prepared| valid.status(prepared.clone()));
-        let status = valid.status(issue.confirmed.clone());
-        let current = status.generation.unwrap_or_default();
-        let message = format!(
-            "Secret {} holds the key (generation {current})",
-            valid.secret_name
+            .map(|prepared| valid.status(prepared, valid.old.consumers.clone()));
+        let rollout = valid.rollout(&issue.confirmed, issue.is_new);
+        let retention = Retention::of(&valid.object.spec.rotation);
+        let (generations, retires) = retention.retire(
+            &issue.confirmed,
+            &valid.old.usage,
+            rollout.rolled,
+            valid.now,
         );
-        let until_end = status
+        let status = valid.status(generations, rollout.status);
+        let (facts, changes) = valid.facts(&status);
+        let child = issue.key.map(|key| valid.child(&key, &status));
+        let mut deadlines: Vec<Timestamp> = [retires, changes, rollout.next]
+            .into_iter()
+            .flatten()
+            .collect();
+        let ends = status
             .generations
             .iter()
             .filter_map(|g| Some(g.valid_until.as_ref()?.0));
+        deadlines.extend(ends);
+        deadlines.extend(valid.next_looks(&status, issue.is_new));
         Plan {
             record,
-            children: vec![valid.child(&issue.key, current)],
-            prune: doomed(&valid.others, &status.generations),
-            verdict: Verdict::Ready {
-                message: message.clone(),
-            },
-            facts: vec![
-                valid.activity.clone(),
-                Fact {
-                    condition: condition::SECRET_PUBLISHED,
-                    holds: true,
-                    reason: reason::PUBLISHED,
-                    message,
-                },
-            ],
+            prune: valid.doomed(&status.generations),
+            children: child.into_iter().collect(),
+            restarts: rollout.restarts,
+            verdict: valid.verdict(&status),
+            facts,
             notes: issue.note.into_iter().collect(),
-            deadline: until_end
-                .chain(valid.expires.filter(|end| valid.now < *end))
-                .min(),
+            deadline: deadlines.into_iter().filter(|at| valid.now < *at).min(),
             status,
         }
     }
+}
+
+impl ZenAPIKey {
+    fn is_delivered(&self) -> bool {
+        self.spec.delivery.mode == DeliveryMode::Secret
+    }
+
+    /// Whether its name for a Secret, its id and its place among the account's keys are free.
+    fn check_place(
+        &self,
+        seen: &Observed,
+        parties: &Parties,
+        old: &ZenAPIKeyStatus,
+        id: Uuid,
+        adopts: bool,
+    ) -> Result<(), Invalid> {
+        let id = id.to_string();
+        if let Some((_, holder)) = seen.siblings.ids.iter().find(|(taken, _)| *taken == id) {
+            let message = format!(
+                "the id {id} in its text belongs to the older ZenAPIKey {holder}; \
+                 make another with kubectl zen key new --offline"
+            );
+            return Err(stalled(reason::KEY_ID_CONFLICT, message));
+        }
+        let most = usize::try_from(parties.policy().max_per_account).unwrap_or(usize::MAX);
+        if old.generation.is_none() && seen.siblings.older >= most {
+            let message = format!(
+                "ZenServiceAccount {} has {most} older keys, and ZenServer {} allows no more \
+                 (spec.policy.keys.maxPerAccount): delete one",
+                self.spec.service_account_ref.name,
+                parties.server.name_any(),
+            );
+            return Err(stalled(reason::POLICY_VIOLATION, message));
+        }
+        if !self.is_delivered() || adopts {
+            return Ok(());
+        }
+        let claim = Claim {
+            kind: "ZenAPIKey",
+            name: &self.name_any(),
+            uid: &self.uid().unwrap_or_default(),
+            remedy: "set spec.delivery.secretName to another name, \
+                     or take it over with spec.adoption",
+        };
+        claim.check("Secret", &self.secret_name(), seen.secret.as_ref())
+    }
+}
+
+/// The other keys of the namespace, as far as they are older.
+fn siblings(key: &ZenAPIKey, read: &Reader) -> Siblings {
+    // Asked for only where it is needed: it looks at every key.
+    let issued = key.status.as_ref().is_some_and(|s| s.generation.is_some());
+    if issued && key.spec.source.source_type == SourceType::Generated {
+        return Siblings::default();
+    }
+    let seniority = |key: &ZenAPIKey| (key.creation_timestamp(), key.uid());
+    let own = seniority(key);
+    let older = read
+        .views()
+        .keys
+        .state_filter(|other| other.namespace() == key.namespace() && seniority(other) < own);
+    let of_account = older.iter().filter(|other| {
+        other.spec.service_account_ref == key.spec.service_account_ref
+            && other.metadata.deletion_timestamp.is_none()
+    });
+    let ids = older.iter().flat_map(|other| {
+        let recorded = other.status.as_ref().and_then(|s| s.key_id.clone());
+        let ids = [recorded, other.uid()].into_iter().flatten();
+        ids.map(|id| (id, other.name_any()))
+    });
+    Siblings {
+        older: of_account.count(),
+        ids: ids.collect(),
+    }
+}
+
+/// Whether consumers may have to be restarted or waited for: after a rotation, until all are done.
+fn needs_consumers(key: &ZenAPIKey) -> bool {
+    let Some(status) = &key.status else {
+        return false;
+    };
+    let current = status.generation.unwrap_or(0);
+    let done = !status.consumers.is_empty()
+        && status
+            .consumers
+            .iter()
+            .all(|c| c.rolled && c.generation >= current);
+    !key.spec.rotation.consumers.is_empty() && current > 1 && !done
 }
 
 /// The Secret that status says holds the key.
@@ -221,246 +367,363 @@ fn former_secret(key: &ZenAPIKey) -> Option<String> {
     Some(key.status.as_ref()?.secret_ref.as_ref()?.name.clone())
 }
 
-/// Account, secrets and address of the server: all that others provide.
-fn parties(
+fn is_set(key: &ZenAPIKey, name: &str) -> bool {
+    key.annotations()
+        .get(name)
+        .is_some_and(|value| value == "true")
+}
+
+/// Whether a status speaks of this account, and not of one before it of the same name.
+fn is_of(status: &ZenAPIKeyStatus, account: Uuid) -> bool {
+    status.account_id.as_deref() == Some(&account.to_string())
+}
+
+fn last_number(status: &ZenAPIKeyStatus) -> Option<i64> {
+    let numbers = status.generations.iter().map(|g| g.generation);
+    numbers.max().or(status.generation)
+}
+
+fn missing(why: Missing) -> Invalid {
+    match why {
+        Missing::Absent(message) => Invalid {
+            unwatched: true,
+            ..waiting(reason::SOURCE_NOT_FOUND, message)
+        },
+        Missing::Unusable(message) => stalled(reason::SOURCE_INVALID, message),
+    }
+}
+
+/// The key in a Secret that nobody owns and that we were asked to take over.
+fn adoptable(key: &ZenAPIKey, seen: &Observed, old: &ZenAPIKeyStatus) -> Option<Given> {
+    if old.generation.is_some() || key.spec.source.source_type != SourceType::Generated {
+        return None;
+    }
+    let secret = seen.secret.as_ref().filter(|s| s.controller.is_none())?;
+    let allowed = match key.spec.adoption {
+        Adoption::Never => false,
+        Adoption::IfUnowned => {
+            let wanted = format!("{}/{}", key.namespace()?, key.name_any());
+            let annotations = secret.body.pointer("/metadata/annotations");
+            annotations.and_then(|all| all.get(annotation::ADOPT)?.as_str()) == Some(&wanted)
+        }
+        Adoption::Force => is_set(key, annotation::FORCE),
+    };
+    let found = keys_in(secret).into_iter().next().filter(|_| allowed)?;
+    Some(Given {
+        id: found.id,
+        digest: found.secret.digest(),
+        secret: Some(found.secret),
+    })
+}
+
+/// Whether the current key is to be replaced now.
+fn due(
     key: &ZenAPIKey,
-    seen: &Observed,
-) -> Result<(Arc<ZenServiceAccount>, Arc<Keyring>, String), Invalid> {
-    let name = &key.spec.service_account_ref.name;
-    let Some((account, holds_name)) = &seen.account else {
-        let message = format!("waits for ZenServiceAccount {name} of this namespace to be created");
-        return Err(waiting(reason::ACCOUNT_NOT_FOUND, message));
-    };
-    if !holds_name {
-        let message =
-            format!("waits for ZenServiceAccount {name}, whose name an older account has");
-        return Err(waiting(reason::NAME_CONFLICT, message));
-    }
-    let server_name = &account.spec.server_ref.name;
-    let Some(server) = &seen.server else {
-        let message = format!("waits for ZenServer {server_name} of this namespace to be created");
-        return Err(waiting(reason::SERVER_NOT_FOUND, message));
-    };
-    let url = server.status.as_ref().and_then(|status| status.url.clone());
-    match (&seen.keyring, url) {
-        (Some(keyring), Some(url)) => Ok((Arc::clone(account), Arc::clone(keyring), url)),
-        _ => {
-            let message = format!(
-                "waits for the auth Secret of ZenServer {server_name}; \
-                 see kubectl describe zenserver {server_name}"
-            );
-            Err(waiting(reason::SERVER_NOT_READY, message))
-        }
-    }
+    calendar: &Calendar,
+    parties: &Parties,
+    old: &ZenAPIKeyStatus,
+    now: Timestamp,
+) -> bool {
+    let by_time = due_at(key, calendar, parties, old).is_some_and(|due| due <= now);
+    let open = is_set(key, annotation::FORCE) || calendar.in_window(now) <= now;
+    (is_asked(key, old) || by_time) && !is_over(key, now) && open
 }
 
-fn waiting(reason: &'static str, message: String) -> Invalid {
-    let inactive = Fact {
-        condition: condition::ACTIVE,
-        holds: false,
-        reason,
-        message: message.clone(),
-    };
-    Invalid {
-        verdict: Verdict::Waiting { reason, message },
-        facts: vec![inactive],
-        unwatched: false,
-    }
+/// Whether the trigger has a value that was not acted on.
+fn is_asked(key: &ZenAPIKey, status: &ZenAPIKeyStatus) -> bool {
+    let trigger = &key.spec.rotation.trigger;
+    trigger.is_some() && *trigger != status.last_handled_trigger && status.generation.is_some()
 }
 
-/// Whether the key may log in, in words. The sidecar decides the same by itself.
-fn activity(key: &ZenAPIKey, account: &ZenServiceAccount, now: Timestamp) -> Fact {
-    let expired = key.spec.expires_at.as_ref().is_some_and(|end| end.0 <= now);
-    let (holds, reason, message) = if !key.spec.active {
-        (
-            false,
-            reason::DEACTIVATED,
-            "spec.active is false".to_owned(),
-        )
-    } else if expired {
-        (
-            false,
-            reason::EXPIRED,
-            "spec.expiresAt is over; set a later one or make a new key".into(),
-        )
-    } else if !account.spec.active {
-        let name = account.name_any();
-        (
-            false,
-            reason::ACCOUNT_DEACTIVATED,
-            format!("ZenServiceAccount {name} is deactivated"),
-        )
-    } else {
-        (true, reason::ACTIVE, "may log in".to_owned())
-    };
-    Fact {
-        condition: condition::ACTIVE,
-        holds,
-        reason,
-        message,
-    }
+/// Whether its end is fixed and past: then it is not made again.
+fn is_over(key: &ZenAPIKey, now: Timestamp) -> bool {
+    key.spec.expires_at.as_ref().is_some_and(|end| end.0 <= now)
 }
 
-/// A key to deliver, and what status says before and after.
-struct Issue {
-    key: ApiKey,
-    prepared: Option<Vec<KeyGeneration>>,
-    confirmed: Vec<KeyGeneration>,
-    note: Option<Note>,
-}
-
-fn issue(valid: &Valid, fresh: &mut impl Fresh) -> Issue {
-    let note = |warning, reason, message| Note {
-        warning,
-        reason,
-        action: "Issue",
-        message,
-    };
-    let (name, secret) = (&valid.name, &valid.secret_name);
-    match &valid.step {
-        Step::Keep { key, generations } => Issue {
-            key: valid.key_of(key),
-            prepared: None,
-            confirmed: generations.clone(),
-            note: None,
-        },
-        Step::Confirm {
-            key,
-            generation,
-            generations,
-        } => Issue {
-            key: valid.key_of(key),
-            prepared: None,
-            confirmed: confirmed(generations, *generation, valid.now),
-            note: Some(note(
-                false,
-                "KeyIssued",
-                format!("confirmed generation {generation} in Secret {secret}"),
-            )),
-        },
-        Step::Issue {
-            generation,
-            lost,
-            generations,
-        } => {
-            let mut bytes = zeroize::Zeroizing::new([0; 32]);
-            fresh.fill(bytes.as_mut());
-            let drawn = KeySecret::from_random(&bytes);
-            let verifier =
-                valid
-                    .keyring
-                    .pepper()
-                    .verifier(valid.account, valid.key, drawn.digest());
-            let mut prepared = generations.clone();
-            prepared.push(KeyGeneration {
-                generation: *generation,
-                state: KeyState::Prepared,
-                verifier: verifier.to_hex(),
-                created_time: Some(time(valid.now, SignedDuration::ZERO)),
-                valid_until: Some(time(valid.now, PREPARED_FOR)),
-            });
-            let issued = if *lost {
-                note(
-                    true,
-                    "KeyReplaced",
-                    format!(
-                        "Secret {secret} was gone or altered: issued generation {generation}; \
-                     the one before is accepted for another hour"
-                    ),
-                )
-            } else {
-                note(
-                    false,
-                    "KeyIssued",
-                    format!("issued generation {generation} of {name} in Secret {secret}"),
-                )
-            };
-            Issue {
-                key: valid.key_of(&drawn),
-                confirmed: confirmed(&prepared, *generation, valid.now),
-                prepared: Some(prepared),
-                note: Some(issued),
-            }
-        }
-    }
-}
-
-/// The generations once `current` is in the Secret.
-fn confirmed(generations: &[KeyGeneration], current: i64, now: Timestamp) -> Vec<KeyGeneration> {
-    let confirm = |generation: &KeyGeneration| match generation.state {
-        _ if generation.generation == current => Some(KeyGeneration {
-            state: KeyState::Current,
-            valid_until: None,
-            ..generation.clone()
-        }),
-        KeyState::Current => Some(KeyGeneration {
-            state: KeyState::Previous,
-            valid_until: Some(time(now, RETAIN_FOR)),
-            ..generation.clone()
-        }),
-        KeyState::Previous => Some(generation.clone()),
-        // Drawn and forgotten: nobody holds it.
-        KeyState::Prepared => None,
-    };
-    generations.iter().filter_map(confirm).collect()
-}
-
-/// The API keeps seconds.
-fn time(now: Timestamp, after: SignedDuration) -> Time {
-    let then = now.saturating_add(after).unwrap_or(now);
-    Time(Timestamp::from_second(then.as_second()).unwrap_or(then))
-}
-
-/// Secrets of other names that we made for this key, once the generation in them is over.
-fn doomed(others: &[(Doomed, Option<i64>)], accepted: &[KeyGeneration]) -> Vec<Doomed> {
-    let is_accepted = |number: Option<i64>| accepted.iter().any(|g| Some(g.generation) == number);
-    let over = others
+/// When the current key is due, whatever windows there are.
+fn due_at(
+    key: &ZenAPIKey,
+    calendar: &Calendar,
+    parties: &Parties,
+    status: &ZenAPIKeyStatus,
+) -> Option<Timestamp> {
+    let current = status
+        .generations
         .iter()
-        .filter(|(_, generation)| !is_accepted(*generation));
-    over.map(|(doomed, _)| doomed.clone()).collect()
+        .find(|g| g.state == KeyState::Current)?;
+    let made = current
+        .created_time
+        .as_ref()
+        .or(status.last_rotated_time.as_ref())?
+        .0;
+    let can = key.spec.source.source_type == SourceType::Generated;
+    calendar
+        .due(Moment {
+            made,
+            ends: parties.end(key, made),
+            within: parties.policy().require_rotation_within,
+            spread: spread(key),
+        })
+        .filter(|_| can)
 }
 
 impl Valid {
-    fn key_of(&self, secret: &KeySecret) -> ApiKey {
-        ApiKey {
-            id: self.key,
-            secret: secret.clone(),
+    fn rollout(&self, generations: &[KeyGeneration], is_new: bool) -> Rollout {
+        let kept = Rollout {
+            rolled: !is_new && !needs_consumers(&self.object),
+            status: self.old.consumers.clone(),
+            ..Rollout::default()
+        };
+        let current = generations.iter().find(|g| g.state == KeyState::Current);
+        match (current, &self.workloads) {
+            (Some(current), Some(workloads)) if !is_new && !self.paused => {
+                let at = current.created_time.as_ref().map_or(self.now, |at| at.0);
+                let key = Delivered {
+                    uid: &self.uid,
+                    generation: current.generation,
+                    at,
+                };
+                roll_out(workloads, key, &self.object.spec.rotation, self.now)
+            }
+            _ => kept,
         }
     }
 
-    fn child(&self, key: &ApiKey, generation: i64) -> Child {
-        let secret = DeliveredSecret {
-            url: &self.url,
-            key,
-            generation,
+    /// When to look again though nothing happened.
+    fn next_looks(&self, status: &ZenAPIKeyStatus, is_new: bool) -> Vec<Timestamp> {
+        let soon = timing::plus(self.now, jiff::SignedDuration::from_millis(1));
+        let rotation = status.next_rotation_time.as_ref().map(|at| at.0);
+        let has_consumers = !self.object.spec.rotation.consumers.is_empty();
+        let rolls = (is_new && has_consumers && status.generation > Some(1)).then_some(soon);
+        let source = self.object.spec.source.source_type == SourceType::ValueFrom;
+        let source = source.then(|| timing::plus(self.now, SOURCE_LOOK));
+        [rotation, rolls, source].into_iter().flatten().collect()
+    }
+
+    /// Secrets of other names that we made for this key, once the generation in them is over, or
+    /// at once where it is not delivered any more.
+    fn doomed(&self, accepted: &[KeyGeneration]) -> Vec<Doomed> {
+        if self.paused {
+            return Vec::new();
+        }
+        let stays = |number: Option<i64>| {
+            self.secret_name.is_some() && accepted.iter().any(|g| Some(g.generation) == number)
         };
-        delivered(&self.secret_name, &secret, self.secret.clone())
+        let over = self.others.iter().filter(|(_, number)| !stays(*number));
+        over.map(|(doomed, _)| doomed.clone()).collect()
+    }
+
+    fn child(&self, key: &ApiKey, status: &ZenAPIKeyStatus) -> super::plan::Child {
+        let account = &self.parties.account;
+        let names = Names {
+            url: self.parties.url.clone(),
+            key_name: self.object.zenml_name().to_owned(),
+            account: account.zenml_name().to_owned(),
+            account_id: self.account.to_string(),
+            server: self.parties.server.name_any(),
+            namespace: account.namespace().unwrap_or_default(),
+        };
+        let previous = self.previous(&status.generations);
+        let secret = secret::DeliveredSecret {
+            key,
+            previous: previous.as_ref(),
+            generation: status.generation.unwrap_or_default(),
+            names: &names,
+        };
+        let name = self.secret_name.as_deref().unwrap_or_default();
+        self.template.delivered(name, &secret, self.secret.clone())
+    }
+
+    /// The newest of the keys before the current one that is accepted and whose text is known.
+    fn previous(&self, generations: &[KeyGeneration]) -> Option<ApiKey> {
+        let accepted = generations.iter().filter(|g| g.state == KeyState::Previous);
+        let newest = accepted.max_by_key(|g| g.generation)?;
+        let held = self
+            .held
+            .iter()
+            .find(|held| decide::is_of(newest, &held.verifier))?;
+        self.template.includes_previous().then(|| ApiKey {
+            id: self.key,
+            secret: held.secret.clone(),
+        })
+    }
+
+    fn verdict(&self, status: &ZenAPIKeyStatus) -> Verdict {
+        let paused = if self.paused {
+            "; paused: nothing is changed"
+        } else {
+            ""
+        };
+        let Some(current) = status.generation else {
+            return Verdict::Waiting {
+                reason: reason::PAUSED,
+                message: "paused before a key was made; remove the annotation zenop.dev/paused"
+                    .into(),
+            };
+        };
+        let message = match &self.secret_name {
+            Some(name) => format!("Secret {name} holds the key (generation {current}){paused}"),
+            None => format!("the key is accepted (generation {current}){paused}"),
+        };
+        Verdict::Ready { message }
+    }
+
+    /// The conditions that only keys have, and when time alone will change one.
+    fn facts(&self, status: &ZenAPIKeyStatus) -> (Vec<Fact>, Option<Timestamp>) {
+        let ends = status.expires_at.as_ref().map(|end| end.0);
+        let (active, changes) = activity(&self.object, &self.parties.account, ends, self.now);
+        let mut facts = vec![active];
+        let mut times: Vec<_> = changes.into_iter().collect();
+        if let (Some(name), Some(current)) = (&self.secret_name, status.generation) {
+            facts.push(Fact {
+                condition: condition::SECRET_PUBLISHED,
+                holds: true,
+                reason: reason::PUBLISHED,
+                message: format!("Secret {name} holds the key (generation {current})"),
+            });
+        }
+        if self.paused {
+            facts.push(Fact {
+                condition: condition::PAUSED,
+                holds: true,
+                reason: reason::PAUSED,
+                message: "nothing is made, rotated or published; expiry and revocation go on. \
+                          Remove the annotation zenop.dev/paused to go on"
+                    .into(),
+            });
+        }
+        let current = status
+            .generations
+            .iter()
+            .find(|g| g.state == KeyState::Current);
+        let made = current.and_then(|g| Some(g.created_time.as_ref()?.0));
+        if let (Some(made), Some(ends)) = (made, ends) {
+            let rotated = status
+                .next_rotation_time
+                .as_ref()
+                .is_some_and(|at| at.0 < ends);
+            let from = warned_from(made, ends);
+            if from <= self.now && self.now < ends && !rotated {
+                facts.push(Fact {
+                    condition: condition::EXPIRING_SOON,
+                    holds: true,
+                    reason: reason::EXPIRING_SOON,
+                    message: format!(
+                        "the key dies at {ends}; set a later spec.expiresAt, or have it rotated \
+                         by spec.rotation"
+                    ),
+                });
+            } else if !rotated {
+                times.push(from);
+            }
+        }
+        facts.extend(self.overdue(made, &mut times));
+        (facts, times.into_iter().filter(|at| self.now < *at).min())
+    }
+
+    /// Whether a rotation is due and does not happen, and why.
+    fn overdue(&self, made: Option<Timestamp>, times: &mut Vec<Timestamp>) -> Option<Fact> {
+        let made = made?;
+        let fact = |reason, message| {
+            Some(Fact {
+                condition: condition::ROTATION_OVERDUE,
+                holds: true,
+                reason,
+                message,
+            })
+        };
+        let is_current = matches!(self.step, Step::Keep { .. });
+        let due = due_at(&self.object, &self.calendar, &self.parties, &self.old);
+        if let Some(due) = due.filter(|due| *due <= self.now && is_current && self.paused) {
+            let message = format!(
+                "the key was due for rotation at {due} and is paused; remove the annotation \
+                 zenop.dev/paused"
+            );
+            return fact(reason::PAUSED, message);
+        }
+        let within = self.parties.policy().require_rotation_within?;
+        let latest = timing::plus(made, timing::signed(within));
+        if self.now < latest {
+            times.push(latest);
+            return None;
+        }
+        if !is_current {
+            return None;
+        }
+        let server = self.parties.server.name_any();
+        if self.object.spec.source.source_type != SourceType::Generated {
+            let message = format!(
+                "ZenServer {server} requires a rotation every {within}: change the key at its \
+                 source"
+            );
+            return fact(reason::ROTATION_OVERDUE, message);
+        }
+        let message = format!(
+            "ZenServer {server} requires a rotation every {within}, and no window of \
+             spec.rotation.windows was open; annotate the key with zenop.dev/force=true"
+        );
+        fact(reason::OUTSIDE_WINDOW, message)
     }
 
     /// Status with these generations.
-    fn status(&self, generations: Vec<KeyGeneration>) -> ZenAPIKeyStatus {
+    fn status(
+        &self,
+        generations: Vec<KeyGeneration>,
+        consumers: Vec<crate::api::ConsumerStatus>,
+    ) -> ZenAPIKeyStatus {
         let current = generations.iter().find(|g| g.state == KeyState::Current);
         let number = current.map(|g| g.generation);
         let fingerprint = current.and_then(|g| Some(g.verifier.get(..8)?.to_owned()));
-        let same = number == self.old.generation;
-        let now = Timestamp::from_second(self.now.as_second()).unwrap_or(self.now);
-        let rotated = if same {
-            self.old.last_rotated_time.clone()
-        } else {
-            Some(Time(now))
-        };
-        let published = DeliveryStatus {
-            name: self.secret_name.clone(),
-        };
-        ZenAPIKeyStatus {
+        let made = current.and_then(|g| g.created_time.clone());
+        let rotated = made.or(self.old.last_rotated_time.clone());
+        let published = self
+            .secret_name
+            .clone()
+            .map(|name| crate::api::DeliveryStatus { name });
+        let ends = rotated
+            .as_ref()
+            .and_then(|made| self.parties.end(&self.object, made.0));
+        let mut status = ZenAPIKeyStatus {
             key_id: Some(self.key.to_string()),
             account_id: Some(self.account.to_string()),
             generation: number,
             fingerprint,
             last_rotated_time: number.and(rotated),
-            secret_ref: number.and(Some(published)),
+            expires_at: number.and(ends).map(second),
+            secret_ref: number.and(published),
+            last_handled_trigger: self.handled_trigger(),
+            consumers,
             generations,
             ..ZenAPIKeyStatus::default()
+        };
+        status.next_rotation_time = self.next_rotation(&status).map(second);
+        status
+    }
+
+    fn next_rotation(&self, status: &ZenAPIKeyStatus) -> Option<Timestamp> {
+        if self.paused || is_over(&self.object, self.now) {
+            return None;
+        }
+        let by_time = due_at(&self.object, &self.calendar, &self.parties, status);
+        let asked = is_asked(&self.object, status).then_some(self.now);
+        let due = asked.or(by_time)?;
+        let forced = is_set(&self.object, annotation::FORCE);
+        Some(if forced {
+            due
+        } else {
+            self.calendar.in_window(due.max(self.now)).max(due)
+        })
+    }
+
+    /// The trigger that the key of this pass was made for: recorded with it, before it is
+    /// delivered, so that another value that comes in between asks for another key.
+    fn handled_trigger(&self) -> Option<String> {
+        let trigger = &self.object.spec.rotation.trigger;
+        match &self.step {
+            Step::Draw { .. } | Step::Take { .. } => {
+                trigger.clone().or(self.old.last_handled_trigger.clone())
+            }
+            Step::Keep { .. } | Step::Confirm { .. } => self.old.last_handled_trigger.clone(),
         }
     }
 }

@@ -2,12 +2,16 @@
 
 use std::collections::HashMap;
 
-use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::{KindStatus, OnSecretLoss};
+use crate::{
+    api::{KindStatus, OnSecretLoss},
+    auth::api_key::KeySecret,
+};
+use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 const KEY: &str = "00000000-0000-0000-0000-00000000000a";
 
@@ -41,6 +45,8 @@ enum Happening {
     SecretAltered,
     Later(i64),
     AccountRemade,
+    Triggered(u8),
+    Paused(bool),
 }
 
 fn object<K: serde::de::DeserializeOwned>(value: Value) -> K {
@@ -55,7 +61,13 @@ impl World {
             key: object(json!({
                 "apiVersion": "zenop.dev/v1alpha1", "kind": "ZenAPIKey",
                 "metadata": {"name": "k", "namespace": "ml", "uid": KEY, "generation": 1},
-                "spec": {"serviceAccountRef": {"name": "ci"}, "delivery": {"onSecretLoss": on_loss}},
+                "spec": {
+                    "serviceAccountRef": {"name": "ci"},
+                    "delivery": {
+                        "onSecretLoss": on_loss, "secretTemplate": {"includePrevious": true},
+                    },
+                    "rotation": {"interval": "2h"},
+                },
             })),
             account: 1,
             secret: None,
@@ -91,8 +103,7 @@ impl World {
                 controller: Some(owner),
                 body,
             }),
-            former: None,
-            others: Vec::new(),
+            ..Observed::default()
         }
     }
 
@@ -112,11 +123,13 @@ impl World {
             }
             self.key.status = Some(record);
         }
-        if self.secret.as_ref() != Some(&plan.children[0].body) {
+        if let Some(child) = plan.children.first()
+            && self.secret.as_ref() != Some(&child.body)
+        {
             if !write() {
                 return;
             }
-            self.secret = Some(plan.children[0].body.clone());
+            self.secret = Some(child.body.clone());
         }
         if write() {
             self.key.status = Some(plan.status);
@@ -125,7 +138,7 @@ impl World {
     }
 
     fn remember(&mut self) {
-        for generation in &self.key.status.as_ref().unwrap().generations {
+        for generation in &self.status().generations {
             if generation.state == KeyState::Current {
                 let before = self
                     .history
@@ -150,6 +163,13 @@ impl World {
             }
             Happening::Later(seconds) => self.now += SignedDuration::from_secs(seconds),
             Happening::AccountRemade => self.account = self.account.wrapping_add(1),
+            Happening::Triggered(value) => {
+                self.key.spec.rotation.trigger = Some(value.to_string());
+            }
+            Happening::Paused(paused) => {
+                let annotations = self.key.metadata.annotations.get_or_insert_default();
+                annotations.insert(annotation::PAUSED.into(), paused.to_string());
+            }
         }
     }
 
@@ -161,10 +181,19 @@ impl World {
     fn delivered(&self) -> Option<String> {
         let live = self.observed().secret?;
         let account = Uuid::from_u128(self.account.into());
-        match held_key(&live, KEY.parse().unwrap(), account, self.keyring.pepper()) {
-            Held::Key { verifier, .. } => Some(verifier.to_hex()),
-            Held::Nothing => None,
-        }
+        let id = KEY.parse().unwrap();
+        let entry = live.body["data"]["ZENML_STORE_API_KEY"].clone();
+        let current = Live {
+            body: json!({"data": {"current": entry}}),
+            ..live
+        };
+        let held = held_keys(&current, id, account, self.keyring.pepper());
+        Some(held.first()?.verifier.to_hex())
+    }
+
+    fn current(&self) -> Option<KeyGeneration> {
+        let all = self.status().generations;
+        all.into_iter().find(|g| g.state == KeyState::Current)
     }
 }
 
@@ -175,6 +204,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::SecretAltered),
         2 => (1..5000_i64).prop_map(Happening::Later),
         1 => Just(Happening::AccountRemade),
+        2 => (0..3_u8).prop_map(Happening::Triggered),
+        1 => any::<bool>().prop_map(Happening::Paused),
     ]
 }
 
@@ -189,6 +220,7 @@ proptest! {
         for happening in happenings {
             world.happen(happening);
         }
+        world.happen(Happening::Paused(false));
         world.pass(9);
         world.pass(9);
         let status = world.status();
@@ -226,6 +258,284 @@ fn a_lost_secret_is_replaced_once_and_the_lost_key_accepted_for_an_hour() {
     world.happen(Happening::Later(3600));
     world.pass(9);
     assert_eq!(world.status().generations.len(), 1, "the lost one is over");
+}
+
+#[test]
+fn a_trigger_rotates_once_however_often_it_is_applied() {
+    let mut world = World::new(OnSecretLoss::Rotate);
+    world.pass(9);
+    for value in [7, 7, 8, 8] {
+        world.happen(Happening::Triggered(value));
+        world.pass(9);
+        world.pass(9);
+    }
+    let status = world.status();
+    assert_eq!(status.generation, Some(3));
+    assert_eq!(status.last_handled_trigger.as_deref(), Some("8"));
+    world.key.spec.rotation.trigger = None;
+    world.pass(9);
+    world.happen(Happening::Triggered(8));
+    world.pass(9);
+    assert_eq!(world.status().generation, Some(3), "8 was acted on");
+}
+
+#[test]
+fn a_trigger_that_changes_halfway_is_acted_on_too() {
+    let mut world = World::new(OnSecretLoss::Rotate);
+    world.pass(9);
+    world.happen(Happening::Triggered(1));
+    // Recorded and delivered, not confirmed.
+    world.pass(2);
+    world.happen(Happening::Triggered(2));
+    world.pass(9);
+    world.pass(9);
+    assert_eq!(world.status().generation, Some(3));
+}
+
+#[test]
+fn a_key_is_rotated_when_its_time_has_come_and_the_old_one_is_delivered_beside_it() {
+    let mut world = World::new(OnSecretLoss::Rotate);
+    world.pass(9);
+    let next = world.status().next_rotation_time.unwrap().0;
+    let plan = world.plan().unwrap();
+    assert_eq!(plan.deadline, Some(next));
+    world.now = next;
+    world.pass(9);
+    assert_eq!(world.status().generation, Some(2));
+    let data = world.secret.clone().unwrap()["data"].clone();
+    assert!(data["ZENML_STORE_API_KEY_PREVIOUS"].is_string());
+    assert_ne!(
+        data["ZENML_STORE_API_KEY_PREVIOUS"],
+        data["ZENML_STORE_API_KEY"]
+    );
+    // And goes with its acceptance.
+    world.happen(Happening::Later(3600));
+    world.pass(9);
+    assert_eq!(world.status().generations.len(), 1);
+    assert!(world.secret.unwrap()["data"]["ZENML_STORE_API_KEY_PREVIOUS"].is_null());
+}
+
+#[test]
+fn what_is_paused_is_not_rotated_and_old_keys_end_all_the_same() {
+    let mut world = World::new(OnSecretLoss::Rotate);
+    world.pass(9);
+    world.happen(Happening::Triggered(1));
+    world.pass(9);
+    assert_eq!(world.status().generations.len(), 2);
+    world.happen(Happening::Paused(true));
+    world.happen(Happening::Triggered(2));
+    world.happen(Happening::SecretDeleted);
+    world.happen(Happening::Later(3600));
+    world.pass(9);
+    let status = world.status();
+    assert_eq!((status.generation, status.generations.len()), (Some(2), 1));
+    assert!(world.secret.is_none());
+    let paused = |fact: &Fact| fact.condition == condition::PAUSED;
+    assert!(world.plan().unwrap().facts.iter().any(paused));
+    world.happen(Happening::Later(7200));
+    let plan = world.plan().unwrap();
+    let overdue = plan
+        .facts
+        .iter()
+        .find(|f| f.condition == condition::ROTATION_OVERDUE);
+    assert_eq!(overdue.map(|f| f.reason), Some(reason::PAUSED));
+}
+
+#[test]
+fn a_ttl_counts_from_each_rotation_and_its_end_is_told_before() {
+    let mut world = World::new(OnSecretLoss::Rotate);
+    world.key.spec.rotation.interval = None;
+    world.key.spec.ttl = Some("100h".parse().unwrap());
+    let start = world.now;
+    world.pass(9);
+    let end = start + SignedDuration::from_hours(100);
+    assert_eq!(world.status().expires_at, Some(Time(end)));
+    let fact = |world: &mut World, condition: &str| {
+        let facts = world.plan().unwrap().facts;
+        facts.into_iter().find(|f| f.condition == condition)
+    };
+    assert!(fact(&mut world, condition::EXPIRING_SOON).is_none());
+    assert_eq!(
+        world.plan().unwrap().deadline,
+        Some(start + SignedDuration::from_hours(80))
+    );
+    world.happen(Happening::Later(80 * 3600));
+    assert!(fact(&mut world, condition::EXPIRING_SOON).is_some());
+    world.happen(Happening::Later(20 * 3600));
+    assert!(fact(&mut world, condition::EXPIRING_SOON).is_none());
+    let active = fact(&mut world, condition::ACTIVE).unwrap();
+    assert_eq!((active.holds, active.reason), (false, reason::EXPIRED));
+    world.happen(Happening::Triggered(1));
+    world.pass(9);
+    let again = world.now + SignedDuration::from_hours(100);
+    assert_eq!(world.status().expires_at, Some(Time(again)));
+}
+
+/// A key that was made elsewhere, of this many repeated digits.
+fn given_key(world: &mut World, digit: char) {
+    let sha256 = sha256_of(digit);
+    world.key.spec.source = object(json!({
+        "type": "Verifier",
+        "verifier": {"keyId": "00000000-0000-0000-0000-00000000000b", "sha256": sha256},
+    }));
+    world.key.spec.delivery = object(json!({"mode": "None"}));
+    world.key.spec.rotation.interval = None;
+}
+
+fn sha256_of(digit: char) -> String {
+    use sha2::Digest;
+    hex::encode(sha2::Sha256::digest(digit.to_string().repeat(64)))
+}
+
+#[test]
+fn a_key_of_which_only_the_hash_is_known_is_accepted_and_rotates_with_it() {
+    let mut world = World::new(OnSecretLoss::Rotate);
+    for (digit, generation) in [('a', 1), ('a', 1), ('b', 2), ('a', 3)] {
+        given_key(&mut world, digit);
+        world.pass(9);
+        let current = world.current().unwrap();
+        assert_eq!(current.generation, generation, "{digit}");
+    }
+    let status = world.status();
+    assert_eq!(
+        status.key_id.as_deref(),
+        Some("00000000-0000-0000-0000-00000000000b")
+    );
+    let numbers: Vec<_> = status.generations.iter().map(|g| g.generation).collect();
+    assert_eq!(numbers, [2, 3], "the same key is not recorded twice");
+    assert!(world.secret.is_none());
+    let plan = world.plan().unwrap();
+    assert!(plan.record.is_none() && plan.children.is_empty() && plan.notes.is_empty());
+    assert_eq!(plan.status.own_part(), status.own_part());
+}
+
+#[test]
+fn the_id_of_an_older_key_is_not_taken() {
+    let mut world = World::new(OnSecretLoss::Rotate);
+    given_key(&mut world, 'a');
+    let mut seen = world.observed();
+    let taken = (
+        "00000000-0000-0000-0000-00000000000b".into(),
+        "theirs".into(),
+    );
+    seen.siblings.ids.push(taken);
+    let refused = world.key.validate(seen, &(), world.now).unwrap_err();
+    let Verdict::Stalled { reason, message } = refused.verdict else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(reason, reason::KEY_ID_CONFLICT);
+    assert!(message.contains("theirs"), "{message}");
+}
+
+#[test]
+fn a_key_over_the_limit_of_its_account_is_not_issued_and_one_that_was_stays() {
+    let mut world = World::new(OnSecretLoss::Rotate);
+    let mut seen = world.observed();
+    seen.siblings.older = 20;
+    let refused = world.key.validate(seen, &(), world.now).unwrap_err();
+    let stalled =
+        |reason| matches!(refused.verdict, Verdict::Stalled { reason: r, .. } if r == reason);
+    assert!(stalled(reason::POLICY_VIOLATION), "{refused:?}");
+    world.pass(9);
+    let mut seen = world.observed();
+    seen.siblings.older = 20;
+    assert!(world.key.validate(seen, &(), world.now).is_ok());
+}
+
+#[test]
+fn a_key_of_another_tool_is_taken_delivered_and_followed() {
+    let mut world = World::new(OnSecretLoss::Rotate);
+    world.key.spec.rotation.interval = None;
+    world.key.spec.source = object(json!({
+        "type": "ValueFrom", "valueFrom": {"secretKeyRef": {"name": "vault", "key": "k"}},
+    }));
+    let id = Uuid::from_u128(11);
+    let text = |seed: u8| {
+        let bytes: Vec<u8> = (0..32_u8).map(|n| n.wrapping_mul(7) ^ seed).collect();
+        let key = ApiKey {
+            id,
+            secret: KeySecret::from_random(&bytes.try_into().unwrap()),
+        };
+        key.text().to_string()
+    };
+    let source = |text: &str| {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        Some(Live {
+            uid: "v".into(),
+            resource_version: "1".into(),
+            controller: None,
+            body: json!({"data": {"k": STANDARD.encode(text)}}),
+        })
+    };
+    for (seed, generation) in [(1, 1), (1, 1), (2, 2)] {
+        let mut seen = world.observed();
+        seen.source = source(&text(seed));
+        let valid = world.key.validate(seen, &(), world.now).unwrap();
+        let plan = ZenAPIKey::plan(valid, &mut &mut world.draws);
+        assert_eq!(plan.status.generation, Some(generation));
+        world.secret = Some(plan.children[0].body.clone());
+        world.key.status = Some(plan.status);
+    }
+    for (bad, told) in [
+        (source("hunter2"), "begins with ZENKEY_"),
+        (source(&weak(id)), "is not random"),
+        (None, "waits for Secret vault"),
+    ] {
+        let mut seen = world.observed();
+        seen.source = bad;
+        let refused = world.key.validate(seen, &(), world.now).unwrap_err();
+        let (Verdict::Stalled { message, .. } | Verdict::Waiting { message, .. }) = refused.verdict
+        else {
+            panic!("it is ready");
+        };
+        assert!(message.contains(told), "{message}");
+        assert!(!message.contains("hunter2"));
+    }
+}
+
+fn weak(id: Uuid) -> String {
+    let key = ApiKey {
+        id,
+        secret: KeySecret::from_random(&[7; 32]),
+    };
+    key.text().to_string()
+}
+
+#[test]
+fn a_restored_secret_is_taken_over_where_that_is_asked_for() {
+    let mut old = World::new(OnSecretLoss::Rotate);
+    old.pass(9);
+    let mut world = World::new(OnSecretLoss::Rotate);
+    world.key.metadata.uid = Some(Uuid::from_u128(99).to_string());
+    let restored = |annotation: &str| {
+        let mut live = old.observed().secret.unwrap();
+        live.controller = None;
+        live.body["metadata"]["annotations"] = json!({"zenop.dev/adopt": annotation});
+        live
+    };
+    for (adoption, annotation, taken) in [
+        (Adoption::Never, "ml/k", false),
+        (Adoption::IfUnowned, "ml/another", false),
+        (Adoption::IfUnowned, "ml/k", true),
+        (Adoption::Force, "", false),
+    ] {
+        world.key.spec.adoption = adoption;
+        let mut seen = world.observed();
+        seen.secret = Some(restored(annotation));
+        let valid = world.key.validate(seen, &(), world.now);
+        assert_eq!(valid.is_ok(), taken, "{adoption:?} {annotation}");
+        if let Ok(valid) = valid {
+            let plan = ZenAPIKey::plan(valid, &mut &mut world.draws);
+            assert_eq!(
+                plan.status.key_id.as_deref(),
+                Some(KEY),
+                "the key stays what it was"
+            );
+            let data = &plan.children[0].body["data"];
+            assert_eq!(data, &old.secret.as_ref().unwrap()["data"]);
+            assert!(plan.children[0].adopts);
+        }
+    }
 }
 
 #[test]

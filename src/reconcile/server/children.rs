@@ -55,6 +55,7 @@ pub(super) fn auth_secret(name: &str, entries: &[(&str, &str)], live: Option<Liv
         body,
         live,
         create_only: true,
+        adopts: false,
     }
 }
 

@@ -136,6 +136,7 @@ impl Reconciled for ZenServer {
                 body,
                 live,
                 create_only: false,
+                adopts: false,
             });
         }
         Plan {
@@ -145,6 +146,7 @@ impl Reconciled for ZenServer {
             }),
             children,
             prune: Vec::new(),
+            restarts: Vec::new(),
             verdict: pods.verdict(&valid.server.name_any()),
             facts: vec![pods.available()],
             notes: auth.is_new.then(made_auth_secret).into_iter().collect(),

@@ -35,7 +35,9 @@ pub struct Observed {
 pub struct Valid {
     id: String,
     name: String,
-    active: bool,
+    activity: Fact,
+    /// When time alone changes whether it is active.
+    changes: Option<Timestamp>,
     keys: KeySummary,
 }
 
@@ -107,35 +109,31 @@ impl Reconciled for ZenServiceAccount {
         }
         let id = self.uid().unwrap_or_default();
         let keys = summary(&id, &seen.keys, now);
+        let (activity, changes) = activity(self, now);
         Ok(Valid {
             id,
             name,
-            active: self.spec.active,
+            activity,
+            changes,
             keys,
         })
     }
 
     fn plan(valid: Valid, _: &mut impl Fresh) -> Plan<ZenServiceAccountStatus> {
-        let active = if valid.active {
-            Fact {
-                condition: condition::ACTIVE,
-                holds: true,
-                reason: reason::ACTIVE,
-                message: "may log in with its keys".into(),
-            }
-        } else {
-            inactive(reason::DEACTIVATED, "spec.active is false")
-        };
         Plan {
             record: None,
             children: Vec::new(),
             prune: Vec::new(),
+            restarts: Vec::new(),
             verdict: Verdict::Ready {
                 message: format!("account {:?} is set up", valid.name),
             },
-            facts: vec![active],
+            facts: vec![valid.activity],
             notes: Vec::new(),
-            deadline: valid.keys.next_expiry,
+            deadline: [valid.keys.next_expiry, valid.changes]
+                .into_iter()
+                .flatten()
+                .min(),
             status: ZenServiceAccountStatus {
                 account_id: Some(valid.id),
                 next_expiry_time: valid.keys.next_expiry.map(k8s_time),
@@ -144,6 +142,30 @@ impl Reconciled for ZenServiceAccount {
             },
         }
     }
+}
+
+/// Whether the account may log in, and when time alone changes that. The sidecar decides the same
+/// by itself.
+fn activity(account: &ZenServiceAccount, now: Timestamp) -> (Fact, Option<Timestamp>) {
+    let spec = &account.spec;
+    let ends = spec.expires_at.as_ref().map(|end| end.0);
+    let begins = spec.valid_from.as_ref().map(|from| from.0);
+    let fact = if !spec.active {
+        inactive(reason::DEACTIVATED, "spec.active is false")
+    } else if ends.is_some_and(|end| end <= now) {
+        inactive(reason::EXPIRED, "spec.expiresAt is over; set a later one")
+    } else if let Some(from) = begins.filter(|from| now < *from) {
+        inactive(reason::NOT_YET_VALID, &format!("may log in from {from} on"))
+    } else {
+        Fact {
+            condition: condition::ACTIVE,
+            holds: true,
+            reason: reason::ACTIVE,
+            message: "may log in with its keys".into(),
+        }
+    };
+    let changes = [begins, ends].into_iter().flatten();
+    (fact, changes.filter(|at| now < *at).min())
 }
 
 fn inactive(reason: &'static str, message: &str) -> Fact {
@@ -168,7 +190,7 @@ fn summary(account: &str, keys: &[Arc<ZenAPIKey>], now: Timestamp) -> KeySummary
             && key.metadata.deletion_timestamp.is_none()
             && status
                 .is_some_and(|s| s.generation.is_some() && s.account_id.as_deref() == Some(account))
-            && key.spec.expires_at.as_ref().is_none_or(|end| now < end.0)
+            && end(key).is_none_or(|end| now < end)
     };
     let active: Vec<_> = keys.iter().filter(usable).collect();
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
@@ -177,12 +199,15 @@ fn summary(account: &str, keys: &[Arc<ZenAPIKey>], now: Timestamp) -> KeySummary
             active: count(active.len()),
             total: count(keys.len()),
         },
-        next_expiry: active
-            .iter()
-            .filter_map(|k| k.spec.expires_at.as_ref())
-            .map(|t| t.0)
-            .min(),
+        next_expiry: active.iter().filter_map(|key| end(key)).min(),
     }
+}
+
+/// When a key dies: as its spec says now, and as its own pass found out.
+fn end(key: &ZenAPIKey) -> Option<Timestamp> {
+    let found = key.status.as_ref().and_then(|s| s.expires_at.as_ref());
+    let ends = [key.spec.expires_at.as_ref(), found];
+    ends.into_iter().flatten().map(|end| end.0).min()
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ use crate::{
     reconcile::{
         Fresh, Reader,
         apply::{Gate, Writer},
+        census::Census,
         driver::{self, Tools},
         echo::Echoes,
         error::Delays,
@@ -66,6 +67,12 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let watches = Watches::start(&watching, config.watch_namespace.as_deref(), &metrics);
+    let census = Census::new(
+        watches.views.keys.clone(),
+        config.metrics_per_key,
+        clock::now,
+    );
+    registry.register_collector(Box::new(census));
     admin::serve(config.admin_listen, registry, watches.readiness()).await?;
     // Who does not know the cluster yet has no business to lead.
     tokio::select! {

@@ -86,7 +86,15 @@ impl Routes {
             self.servers.send(ObjectRef::from_obj(&**server));
         }
         let status = server.status.as_ref();
+        let policy = &server.spec.policy.keys;
+        let policy = (
+            policy.default_ttl.map(|ttl| ttl.0),
+            policy.max_ttl.map(|ttl| ttl.0),
+            policy.max_per_account,
+            policy.require_rotation_within.map(|within| within.0),
+        );
         let offer = status.map(|s| (&s.url, s.auth_secret.as_ref().map(|a| &a.fingerprint)));
+        let offer = (offer, policy);
         if self.offers(seen, offer) {
             self.users_of(server.namespace().as_deref(), &server.name_any());
         }
@@ -101,6 +109,8 @@ impl Routes {
         let offer = (
             account.zenml_name(),
             account.spec.active,
+            account.spec.valid_from.as_ref().map(|t| t.0),
+            account.spec.expires_at.as_ref().map(|t| t.0),
             &account.spec.server_ref.name,
         );
         if !self.offers(seen, offer) {
@@ -131,6 +141,9 @@ impl Routes {
             generation,
             key.spec.active,
             key.spec.expires_at.as_ref().map(|t| t.0),
+            key.status
+                .as_ref()
+                .and_then(|s| Some(s.expires_at.as_ref()?.0)),
         );
         if self.offers(seen, offer) {
             let account = ObjectRef::new(&key.spec.service_account_ref.name)
