@@ -211,11 +211,22 @@ impl Verifier {
         hex
     }
 
+    /// What a token carries to be bound to this key.
+    pub fn print(self) -> Print {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        Print(u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 11)
+    }
+
     /// Whether two are the same, in time that does not depend on where they differ.
     pub fn matches(&self, other: &Self) -> Choice {
         self.0.ct_eq(&other.0)
     }
 }
+
+/// 53 bits of a verifier, as many as a JSON number holds everywhere. No secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Print(u64);
 
 impl FromStr for Verifier {
     type Err = hex::FromHexError;

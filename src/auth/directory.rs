@@ -3,14 +3,13 @@
 //! Everything is looked up by id in constant time. What it holds is public to who may read the
 //! custom resources: verifiers, never keys.
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::atomic::{AtomicI64, Ordering},
-};
+use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry};
 
 use jiff::Timestamp;
 use subtle::{Choice, ConditionallySelectable};
 use uuid::Uuid;
+
+pub use super::identity::{Account, Generation, Key, Lifetimes, Seen, Window};
 
 use super::{
     api_key::{ApiKey, Verifier},
@@ -19,105 +18,16 @@ use super::{
     token::Claims,
 };
 
-/// A service account.
-#[derive(Debug)]
-pub struct Account {
-    /// Its id on the wire.
-    pub id: Uuid,
-    /// Name of its object, which keys refer to.
-    pub object: String,
-    /// Its name in ZenML.
-    pub name: String,
-    /// What it is for.
-    pub description: String,
-    /// Whether it may log in.
-    pub active: bool,
-    /// When it was made.
-    pub created: Timestamp,
-    /// When its use was last written down.
-    pub last_recorded: Option<Timestamp>,
-    /// When it was last used, in microseconds since 1970 UTC; 0 for never. Kept when the rest is
-    /// replaced.
-    seen: AtomicI64,
-}
-
-impl Account {
-    /// An account that nobody used yet.
-    pub fn new(id: Uuid, object: String, name: String, created: Timestamp) -> Self {
-        Self {
-            id,
-            object,
-            name,
-            description: String::new(),
-            active: true,
-            created,
-            last_recorded: None,
-            seen: AtomicI64::new(0),
-        }
-    }
-
-    /// When it was last used, as far as this process saw.
-    pub fn last_seen(&self) -> Option<Timestamp> {
-        match self.seen.load(Ordering::Relaxed) {
-            0 => None,
-            at => Timestamp::from_microsecond(at).ok(),
-        }
-    }
-
-    /// Who came first keeps a name.
-    fn seniority(&self) -> (Timestamp, Uuid) {
-        (self.created, self.id)
-    }
-}
-
-/// An API key: all its generations.
-#[derive(Debug)]
-pub struct Key {
-    /// Its id on the wire.
-    pub id: Uuid,
-    /// Its name in ZenML.
-    pub name: String,
-    /// What it is for.
-    pub description: String,
-    /// Name of the account's object.
-    pub account_object: String,
-    /// The account that it was made for.
-    pub account: Uuid,
-    /// Whether it may log in.
-    pub active: bool,
-    /// From when on it is refused.
-    pub expires: Option<Timestamp>,
-    /// The keys that are accepted.
-    pub generations: Vec<Generation>,
-    /// When it was made.
-    pub created: Timestamp,
-    /// When the current generation was made.
-    pub last_rotated: Option<Timestamp>,
-}
-
-/// One generation of a key.
-#[derive(Clone, Copy, Debug)]
-pub struct Generation {
-    /// Counts from 1.
-    pub number: i64,
-    /// What stands for it.
-    pub verifier: Verifier,
-    /// From when on it is refused.
-    pub valid_until: Option<Timestamp>,
-}
-
-impl Generation {
-    fn is_valid(&self, now: Timestamp) -> bool {
-        self.valid_until.is_none_or(|end| now < end)
-    }
-}
-
 /// The accounts and keys of one server.
 #[derive(Debug, Default)]
 pub struct Directory {
     accounts: HashMap<Uuid, Account>,
-    keys: HashMap<Uuid, Key>,
     names: HashMap<String, BTreeSet<(Timestamp, Uuid)>>,
+    /// By the id in the key's text, who came first in front.
+    keys: HashMap<Uuid, Vec<Key>>,
+    /// The id in the key's text, by the id of the object.
+    key_ids: HashMap<Uuid, Uuid>,
+    policy: Lifetimes,
 }
 
 /// Reading.
@@ -135,24 +45,27 @@ impl Directory {
         presented: &ApiKey,
         now: Timestamp,
     ) -> Result<Principal, Refused> {
-        let key = self.keys.get(&presented.id);
-        let account = key.map_or(Uuid::nil(), |k| k.account);
-        let digest = presented.secret.digest();
-        let claimed = keyring.pepper().verifier(account, presented.id, digest);
-        let generations = key.map_or(&[][..], |k| &k.generations);
-        let generation = matching(generations, &claimed, now).ok_or(Refused::BadKey)?;
-        self.authorize(
-            &Principal {
-                account,
-                key: presented.id,
-                generation,
-            },
-            now,
-        )
-        .map_err(|refused| match refused {
-            Refused::Revoked => Refused::BadKey,
-            told => told,
-        })
+        let account = self.key(presented.id).map_or(Uuid::nil(), |k| k.account);
+        let found = self.fitting(keyring, presented, account, now);
+        let generation = found.ok_or(Refused::BadKey)?;
+        let principal = Principal {
+            account,
+            key: presented.id,
+            generation: generation.number,
+            print: generation.verifier.print(),
+        };
+        self.authorize(&principal, now)
+            .map_err(|refused| match refused {
+                Refused::Revoked => Refused::BadKey,
+                told => told,
+            })
+    }
+
+    /// Whether this is a generation of a key that is known and not replaced, whatever its window
+    /// and its account say. Nobody is logged in by it.
+    pub fn knows(&self, keyring: &Keyring, key: &ApiKey, now: Timestamp) -> Option<&Generation> {
+        let account = self.key(key.id)?.account;
+        self.fitting(keyring, key, account, now)
     }
 
     /// Whether what a token says still holds.
@@ -164,31 +77,69 @@ impl Directory {
         self.authorize(&claims.principal, now)
     }
 
-    fn authorize(&self, who: &Principal, now: Timestamp) -> Result<Principal, Refused> {
-        let key = self.keys.get(&who.key).ok_or(Refused::Revoked)?;
-        let account = self.account(who.account).ok_or(Refused::Revoked)?;
+    /// When everything that this principal may do ends at the latest, if it does.
+    pub fn end(&self, who: &Principal) -> Option<Timestamp> {
+        let (account, key, generation) = self.holder(who)?;
+        let of_key = key.end(generation);
+        account.window.until.into_iter().chain(of_key).min()
+    }
+
+    fn fitting(
+        &self,
+        keyring: &Keyring,
+        presented: &ApiKey,
+        account: Uuid,
+        now: Timestamp,
+    ) -> Option<&Generation> {
+        let digest = presented.secret.digest();
+        let claimed = keyring.pepper().verifier(account, presented.id, digest);
+        let key = self.key(presented.id);
+        let generations = key.map_or(&[][..], |k| &k.generations);
+        let number = matching(generations, &claimed, now)?;
+        generations.iter().find(|g| g.number == number)
+    }
+
+    /// The account, key and generation that a principal is of, if all are as they were.
+    fn holder(&self, who: &Principal) -> Option<(&Account, &Key, &Generation)> {
+        let key = self.key(who.key)?;
+        let account = self.account(who.account)?;
         let held = key.account == account.id && key.account_object == account.object;
-        let current = key
-            .generations
-            .iter()
-            .any(|g| g.number == who.generation && g.is_valid(now));
-        if !held || !current {
-            return Err(Refused::Revoked);
-        }
-        if !account.active {
+        let is_same =
+            |g: &&Generation| g.number == who.generation && g.verifier.print() == who.print;
+        let generation = key.generations.iter().find(is_same)?;
+        held.then_some((account, key, generation))
+    }
+
+    fn authorize(&self, who: &Principal, now: Timestamp) -> Result<Principal, Refused> {
+        let (account, key, generation) = self
+            .holder(who)
+            .filter(|(_, _, generation)| generation.is_valid(now))
+            .ok_or(Refused::Revoked)?;
+        if !account.is_active(now) {
             return Err(Refused::InactiveAccount {
                 account: account.name.clone(),
             });
         }
-        if !key.active || key.expires.is_some_and(|end| end <= now) {
+        let end = key.end(generation);
+        if !key.active || !key.window.contains(now) || end.is_some_and(|end| end <= now) {
             return Err(Refused::InactiveKey {
                 key: key.name.clone(),
             });
         }
-        account
-            .seen
-            .fetch_max(now.as_microsecond(), Ordering::Relaxed);
+        account.seen.mark(now);
+        generation.seen.mark(now);
         Ok(*who)
+    }
+
+    /// A key by the id in its text. Of several objects that claim one, the oldest has it; the
+    /// others do not exist.
+    pub fn key(&self, id: Uuid) -> Option<&Key> {
+        self.keys.get(&id)?.first()
+    }
+
+    /// All keys, in no order.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.keys.values().filter_map(|claims| claims.first())
     }
 
     /// An account by id. One whose name an older account holds does not exist.
@@ -214,8 +165,7 @@ impl Directory {
     /// The keys of an account, in no order.
     pub fn keys_of(&self, account: &Account) -> impl Iterator<Item = &Key> {
         let (id, object) = (account.id, account.object.clone());
-        self.keys
-            .values()
+        self.keys()
             .filter(move |key| key.account == id && key.account_object == object)
     }
 
@@ -230,9 +180,7 @@ impl Directory {
     /// Adds or replaces an account. When it was last seen is kept.
     pub fn put_account(&mut self, account: Account) {
         if let Some(old) = self.remove_account(account.id) {
-            account
-                .seen
-                .store(old.seen.load(Ordering::Relaxed), Ordering::Relaxed);
+            account.seen.learn(&old.seen);
         }
         self.names
             .entry(account.name.clone())
@@ -253,14 +201,41 @@ impl Directory {
         Some(account)
     }
 
-    /// Adds or replaces a key.
-    pub fn put_key(&mut self, key: Key) {
-        self.keys.insert(key.id, key);
+    /// Adds or replaces the key of an object. When its generations were last seen is kept.
+    pub fn put_key(&mut self, mut key: Key) {
+        key.policy = self.policy;
+        if let Some(old) = self.remove_key(key.uid) {
+            for generation in &key.generations {
+                let of = |g: &&Generation| (g.number, g.verifier.print());
+                let same = old.generations.iter().find(|g| of(g) == of(&generation));
+                same.inspect(|same| generation.seen.learn(&same.seen));
+            }
+        }
+        self.key_ids.insert(key.uid, key.id);
+        let claims = self.keys.entry(key.id).or_default();
+        claims.push(key);
+        claims.sort_by_key(Key::seniority);
     }
 
-    /// Removes a key.
-    pub fn remove_key(&mut self, id: Uuid) -> Option<Key> {
-        self.keys.remove(&id)
+    /// Removes the key of an object.
+    pub fn remove_key(&mut self, uid: Uuid) -> Option<Key> {
+        let Entry::Occupied(mut claims) = self.keys.entry(self.key_ids.remove(&uid)?) else {
+            return None;
+        };
+        let at = claims.get().iter().position(|key| key.uid == uid)?;
+        let key = claims.get_mut().remove(at);
+        if claims.get().is_empty() {
+            claims.remove();
+        }
+        Some(key)
+    }
+
+    /// How long keys live by the server's policy, from now on.
+    pub fn set_policy(&mut self, policy: Lifetimes) {
+        self.policy = policy;
+        for key in self.keys.values_mut().flatten() {
+            key.policy = policy;
+        }
     }
 
     /// Drops every account that is not among `ids`: what a new list does not show is gone.
@@ -276,9 +251,17 @@ impl Directory {
         }
     }
 
-    /// Drops every key that is not among `ids`.
-    pub fn keep_keys(&mut self, ids: &HashSet<Uuid>) {
-        self.keys.retain(|id, _| ids.contains(id));
+    /// Drops every key whose object is not among `uids`.
+    pub fn keep_keys(&mut self, uids: &HashSet<Uuid>) {
+        let gone: Vec<Uuid> = self
+            .key_ids
+            .keys()
+            .filter(|uid| !uids.contains(uid))
+            .copied()
+            .collect();
+        for uid in gone {
+            self.remove_key(uid);
+        }
     }
 }
 

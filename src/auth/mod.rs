@@ -2,6 +2,7 @@
 
 pub mod api_key;
 pub mod directory;
+mod identity;
 pub mod keyring;
 pub mod principal;
 pub mod token;

@@ -3,6 +3,8 @@
 use thiserror::Error;
 use uuid::Uuid;
 
+use super::api_key::Print;
+
 /// Who makes a request, once it was checked against the state of this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Principal {
@@ -12,6 +14,8 @@ pub struct Principal {
     pub key: Uuid,
     /// The generation of that key.
     pub generation: i64,
+    /// What tells that generation from another of the same number, of a key that was made again.
+    pub print: Print,
 }
 
 /// Why credentials are refused.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
+    api_key::Print,
     keyring::Keyring,
     principal::{Principal, Refused},
 };
@@ -33,6 +34,7 @@ pub struct Claims {
 }
 
 /// The claims as ZenML names them. `iat` is a float there, `exp` an integer (zenml-wire.md 4).
+/// `key_print` is ours.
 #[derive(Serialize, Deserialize)]
 struct Wire<'a> {
     sub: Uuid,
@@ -42,6 +44,7 @@ struct Wire<'a> {
     exp: i64,
     api_key_id: Uuid,
     key_gen: i64,
+    key_print: Print,
 }
 
 /// Owned, as a decoder wants it.
@@ -52,6 +55,7 @@ struct Read {
     exp: i64,
     api_key_id: Uuid,
     key_gen: i64,
+    key_print: Print,
 }
 
 /// Signs a token of `server`.
@@ -76,6 +80,7 @@ pub fn issue(
         exp: claims.expires.as_second(),
         api_key_id: claims.principal.key,
         key_gen: claims.principal.generation,
+        key_print: claims.principal.print,
     };
     encode(&header, &wire, key)
 }
@@ -125,6 +130,7 @@ fn verify_signed(keyring: &Keyring, server: Uuid, token: &str) -> Option<Claims>
             account: read.sub,
             key: read.api_key_id,
             generation: read.key_gen,
+            print: read.key_print,
         },
         issued: timestamp(read.iat)?,
         expires: Timestamp::from_second(read.exp).ok()?,
@@ -173,12 +179,17 @@ mod tests {
         Timestamp::from_second(1_795_369_358).unwrap()
     }
 
+    fn print() -> Print {
+        serde_json::from_str("9007199254740991").unwrap()
+    }
+
     fn claims() -> Claims {
         Claims {
             principal: Principal {
                 account: Uuid::from_u128(1),
                 key: Uuid::from_u128(2),
                 generation: 3,
+                print: print(),
             },
             issued: now(),
             expires: now() + jiff::SignedDuration::from_hours(1),
@@ -205,7 +216,8 @@ mod tests {
     fn payload() -> Value {
         let server = SERVER.to_string();
         json!({"sub": Uuid::from_u128(1), "iss": server, "aud": server, "iat": 1795369358.5,
-               "exp": 1795372958, "api_key_id": Uuid::from_u128(2), "key_gen": 3})
+               "exp": 1795372958, "api_key_id": Uuid::from_u128(2), "key_gen": 3,
+               "key_print": print()})
     }
 
     fn refused(token: &str) -> bool {
@@ -269,7 +281,16 @@ mod tests {
     /// attacks.md J06 to J09, J14.
     #[test]
     fn refuses_payloads_that_lack_something() {
-        for member in ["sub", "iss", "aud", "iat", "exp", "api_key_id", "key_gen"] {
+        for member in [
+            "sub",
+            "iss",
+            "aud",
+            "iat",
+            "exp",
+            "api_key_id",
+            "key_gen",
+            "key_print",
+        ] {
             let mut changed = payload();
             changed.as_object_mut().unwrap().remove(member);
             assert!(

@@ -28,7 +28,7 @@ pub enum Access {
     Anyone,
     /// Every account.
     Account,
-    /// Administrators, to do the thing that is named. No service account is one.
+    /// Administrators, to do the thing that is named.
     Admin(&'static str),
 }
 
@@ -76,16 +76,17 @@ impl Access {
         if self == Self::Anyone {
             return Ok(());
         }
-        let caller = authenticate(request.headers(), app)?;
+        let (caller, admin) = authenticate(request.headers(), app)?;
         request.extensions_mut().insert(caller);
         match self {
-            Self::Admin(action) => Err(Refusal::AdminsOnly(action)),
-            Self::Anyone | Self::Account => Ok(()),
+            Self::Admin(action) if !admin => Err(Refusal::AdminsOnly(action)),
+            Self::Admin(_) | Self::Anyone | Self::Account => Ok(()),
         }
     }
 }
 
-fn authenticate(headers: &HeaderMap, app: &App) -> Result<Caller, Refusal> {
+/// Who calls, and whether it is an administrator now.
+fn authenticate(headers: &HeaderMap, app: &App) -> Result<(Caller, bool), Refusal> {
     let credential = bearer(headers)?.ok_or(Refusal::NotAuthenticated)?;
     let view = app.view()?;
     let now = app.now();
@@ -99,7 +100,9 @@ fn authenticate(headers: &HeaderMap, app: &App) -> Result<Caller, Refusal> {
             .verify(&view.keyring, server, credential, now)?;
         view.directory.check(&claims, now)?
     };
-    Ok(Caller(principal))
+    let account = view.directory.account(principal.account);
+    let admin = account.is_some_and(|account| account.admin);
+    Ok((Caller(principal), admin))
 }
 
 /// The credential of a request. Two of them are none: which would count is anybody's guess.

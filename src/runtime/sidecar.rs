@@ -24,7 +24,7 @@ use crate::{
 pub async fn run(config: SidecarConfig) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
     let Clients { watching, calling } = clients().await?;
-    let store = KubeStore::new(clock::monotonic);
+    let store = KubeStore::new(clock::monotonic, clock::now);
     let server = ServerName {
         namespace: config.namespace,
         name: config.server,

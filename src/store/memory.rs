@@ -23,8 +23,8 @@ impl MemoryStore {
     }
 
     /// Changes the state; the next view shows it.
-    pub fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state.write());
+    pub fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.write())
     }
 
     /// Makes every view fail, or none.

@@ -12,7 +12,10 @@ use uuid::Uuid;
 
 pub use memory::MemoryStore;
 
-use crate::auth::{directory::Directory, keyring::Keyring};
+use crate::auth::{
+    directory::{Directory, Lifetimes},
+    keyring::Keyring,
+};
 
 /// The state of one server, as a watched view.
 ///
@@ -71,6 +74,10 @@ pub struct Settings {
     pub token_ttl: Duration,
     /// How old a view may be.
     pub max_staleness: Duration,
+    /// How long keys live by policy.
+    pub lifetimes: Lifetimes,
+    /// How many keys an account may have.
+    pub max_keys: usize,
     /// Security headers by ZenML's names.
     pub headers: HeaderSettings,
 }

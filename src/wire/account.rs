@@ -84,7 +84,7 @@ pub struct UserBody<'a> {
     pub email_opted_in: Option<bool>,
     /// Whether it is a service account.
     pub is_service_account: bool,
-    /// Whether it may administer. A service account never may.
+    /// Whether it may administer.
     pub is_admin: bool,
     /// The project to begin with.
     pub default_project_id: Option<Uuid>,

@@ -155,12 +155,17 @@ async fn a_deleted_key_is_dead_and_stays_dead_under_the_same_name() -> Result<()
     .await
 }
 
-/// features.md A6, K5: written once, by the sidecar, and kept by the operator.
+/// features.md A6, B18, K5: written once, by the sidecars, and kept by the operator.
 #[tokio::test]
-async fn the_last_use_of_an_account_is_written_down_once() -> Result<()> {
+async fn the_last_use_is_written_down_once() -> Result<()> {
     site("used", async |site| {
         let _operator = set_up(site, free_address()?, &[]).await?;
         let scene = scene(site).await?;
+        let used = |key: &ZenAPIKey| {
+            let status = key.status.as_ref();
+            status.is_some_and(|s| s.last_used_time.is_some())
+        };
+        let key = site.until("main", "says when it was used", used).await?;
         let used = |account: &ZenServiceAccount| {
             account
                 .status
@@ -184,6 +189,18 @@ async fn the_last_use_of_an_account_is_written_down_once() -> Result<()> {
         ensure!(
             time(&first) == time(&then),
             "written twice within five minutes"
+        );
+        let usage = |key: ZenAPIKey| key.status.map(|s| (s.last_used_time, s.usage));
+        let again = site.api::<ZenAPIKey>().get("main").await?;
+        ensure!(
+            usage(again) == usage(key.clone()),
+            "written twice within five minutes"
+        );
+        let (last, usage) = usage(key).unwrap();
+        ensure!(
+            usage.len() == 1
+                && usage[0].generation == 1
+                && Some(&usage[0].last_used_time) == last.as_ref()
         );
         Ok(())
     })

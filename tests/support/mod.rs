@@ -13,7 +13,7 @@ use uuid::Uuid;
 use zenop::{
     auth::{
         api_key::{ApiKey, KeySecret},
-        directory::{Account, Directory, Generation, Key},
+        directory::{Account, Directory, Generation, Key, Lifetimes, Seen, Window},
         keyring::Keyring,
     },
     store::{HeaderSettings, MemoryStore, Settings, State},
@@ -43,6 +43,8 @@ pub fn settings() -> Settings {
         created: created(),
         token_ttl: Duration::from_secs(3600),
         max_staleness: Duration::from_secs(30),
+        lifetimes: Lifetimes::default(),
+        max_keys: 20,
         headers: HeaderSettings::default(),
     }
 }
@@ -82,20 +84,28 @@ pub fn add_key(state: &mut State, account: Uuid, n: u64, name: &str) -> ApiKey {
     let verifier = state.keyring.pepper().verifier(account, key.id, digest);
     let account_object = state.directory.account(account).unwrap().object.clone();
     state.directory.put_key(Key {
+        uid: key.id,
         id: key.id,
+        object: name.to_lowercase(),
         name: name.into(),
         description: format!("Key {n}."),
         account_object,
         account,
         active: true,
-        expires: None,
+        window: Window::default(),
+        ttl: None,
+        policy: Lifetimes::default(),
         generations: vec![Generation {
             number: 1,
             verifier,
+            created: None,
             valid_until: None,
+            recorded: None,
+            seen: Seen::default(),
         }],
         created: created(),
         last_rotated: None,
+        last_recorded: None,
     });
     key
 }

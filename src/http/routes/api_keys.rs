@@ -23,8 +23,8 @@ const COLUMNS: &[Column<Key>] = &[
     Column::time("updated", |k, _| Value::Time(updated(k))),
     Column::text("name", |k, _| Value::Text(&k.name)),
     Column::text("description", |k, _| Value::Text(&k.description)),
-    Column::bool("active", |k, now| Value::Bool(active(k, now))),
-    Column::time("last_login", |_, _| Value::Null),
+    Column::bool("active", |k, now| Value::Bool(k.is_active(now))),
+    Column::time("last_login", |k, _| k.last_used().into()),
     Column::time("last_rotated", |k, _| k.last_rotated.into()),
 ];
 
@@ -75,21 +75,16 @@ fn rendered<'a>(account: &'a Account, key: &'a Key, hydrate: bool, now: Timestam
         created: Time(key.created),
         updated: Time(updated(key)),
         key: None,
-        active: active(key, now),
-        service_account: service_accounts::rendered(account, false),
+        active: key.is_active(now),
+        service_account: service_accounts::rendered(account, false, now),
     };
     let metadata = hydrate.then(|| ApiKeyMetadata {
         description: &key.description,
         retain_period_minutes: retained(key),
-        last_login: None,
+        last_login: key.last_used().map(Time),
         last_rotated: key.last_rotated.map(Time),
     });
     ApiKey::new(key.id, &key.name, body, metadata)
-}
-
-/// ZenML has no expiry: what expired is not active.
-fn active(key: &Key, now: Timestamp) -> bool {
-    key.active && key.expires.is_none_or(|end| now < end)
 }
 
 fn updated(key: &Key) -> Timestamp {

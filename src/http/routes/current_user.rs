@@ -1,6 +1,7 @@
 //! Who a client is.
 
 use axum::{extract::State, response::Response};
+use jiff::Timestamp;
 
 use super::json;
 use crate::{
@@ -19,19 +20,19 @@ pub(in crate::http) async fn show(
 ) -> Result<Response, Refusal> {
     let view = app.view()?;
     let account = view.directory.account(caller.account);
-    json(&user(account.ok_or(Refused::Revoked)?))
+    json(&user(account.ok_or(Refused::Revoked)?, app.now()))
 }
 
-fn user(account: &Account) -> User<'_> {
+fn user(account: &Account, now: Timestamp) -> User<'_> {
     let body = UserBody {
         created: Time(account.created),
         updated: Time(super::service_accounts::updated(account)),
-        active: account.active,
+        active: account.is_active(now),
         activation_token: None,
         full_name: "",
         email_opted_in: Some(false),
         is_service_account: true,
-        is_admin: false,
+        is_admin: account.admin,
         default_project_id: None,
         avatar_url: None,
     };

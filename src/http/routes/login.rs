@@ -2,7 +2,7 @@
 //!
 //! 1. The form is read, and the grant found: named, or told by the fields that are there.
 //! 2. The key is checked against the view: by whom, for whom, whether it is active now.
-//! 3. A token is signed, without the view.
+//! 3. A token is signed, without the view. It ends with its key at the latest.
 //! 4. What was decided is counted and logged, whichever way it went.
 
 use axum::{extract::State, response::Response};
@@ -93,12 +93,13 @@ fn grant(form: &LoginForm, password: bool) -> Result<Grant, Refusal> {
 
 fn authenticate(app: &App, key: &ApiKey) -> Result<Granted, Refusal> {
     let now = app.now();
-    let (principal, keyring, settings) = {
+    let (principal, end, keyring, settings) = {
         let view = app.view()?;
         let principal = view.directory.authenticate(&view.keyring, key, now)?;
-        (principal, view.keyring.clone(), view.settings.clone())
+        let end = view.directory.end(&principal);
+        (principal, end, view.keyring.clone(), view.settings.clone())
     };
-    let claims = claims(principal, now, settings.token_ttl)?;
+    let claims = claims(principal, now, settings.token_ttl, end)?;
     let token = token::issue(&keyring, settings.id, &claims).map_err(|_| Refusal::Unexpected)?;
     Ok(Granted {
         principal,
@@ -111,12 +112,14 @@ fn claims(
     principal: Principal,
     now: Timestamp,
     lifetime: std::time::Duration,
+    end: Option<Timestamp>,
 ) -> Result<Claims, Refusal> {
     let lifetime = SignedDuration::try_from(lifetime).map_err(|_| Refusal::Unexpected)?;
+    let expires = now.checked_add(lifetime).map_err(|_| Refusal::Unexpected)?;
     Ok(Claims {
         principal,
         issued: now,
-        expires: now.checked_add(lifetime).map_err(|_| Refusal::Unexpected)?,
+        expires: end.map_or(expires, |end| expires.min(end)),
     })
 }
 

@@ -23,16 +23,16 @@ const COLUMNS: &[Column<Account>] = &[
     Column::time("updated", |a, _| Value::Time(updated(a))),
     Column::text("name", |a, _| Value::Text(&a.name)),
     Column::text("description", |a, _| Value::Text(&a.description)),
-    Column::bool("active", |a, _| Value::Bool(a.active)),
+    Column::bool("active", |a, now| Value::Bool(a.is_active(now))),
     Column::id("external_user_id", |_, _| Value::Null),
 ];
 
 /// `GET /service_accounts`.
 pub(in crate::http) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Refusal> {
     let query = query(&uri, COLUMNS)?;
-    let view = app.view()?;
-    let page = query.page(view.directory.accounts(), app.now(), |account| {
-        rendered(account, query.hydrate)
+    let (view, now) = (app.view()?, app.now());
+    let page = query.page(view.directory.accounts(), now, |account| {
+        rendered(account, query.hydrate, now)
     })?;
     json(&page)
 }
@@ -44,7 +44,11 @@ pub(in crate::http) async fn show(
     Hydrate(hydrate): Hydrate,
 ) -> Result<Response, Refusal> {
     let view = app.view()?;
-    json(&rendered(find(&view.directory, &wanted)?, hydrate))
+    json(&rendered(
+        find(&view.directory, &wanted)?,
+        hydrate,
+        app.now(),
+    ))
 }
 
 /// An account by name or id.
@@ -62,12 +66,12 @@ pub(super) fn find<'a>(
     found.ok_or_else(|| Refusal::NoAccount(wanted.to_string()))
 }
 
-pub(super) fn rendered(account: &Account, hydrate: bool) -> ServiceAccount<'_> {
+pub(super) fn rendered(account: &Account, hydrate: bool, now: Timestamp) -> ServiceAccount<'_> {
     let body = ServiceAccountBody {
         created: Time(account.created),
         updated: Time(updated(account)),
         full_name: "",
-        active: account.active,
+        active: account.is_active(now),
         avatar_url: None,
     };
     let metadata = hydrate.then_some(ServiceAccountMetadata {

@@ -127,7 +127,8 @@ impl Parts<'_> {
         let kinds = ["zenservers", "zenserviceaccounts", "zenapikeys"];
         self.with_labels(json!({"rules": [
             {"apiGroups": [GROUP], "resources": kinds, "verbs": ["get", "list", "watch"]},
-            {"apiGroups": [GROUP], "resources": ["zenserviceaccounts/status"], "verbs": ["patch"]},
+            {"apiGroups": [GROUP], "resources": ["zenserviceaccounts/status", "zenapikeys/status"],
+             "verbs": ["patch"]},
             {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"],
              "resourceNames": [self.server.auth_secret_name()]},
         ]}))

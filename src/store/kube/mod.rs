@@ -18,6 +18,7 @@ use std::{
 };
 
 use futures::future::join_all;
+use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client};
 use parking_lot::{RwLock, RwLockReadGuard};
@@ -47,6 +48,8 @@ pub struct KubeStore {
     /// What the moments in `fresh` are counted from.
     origin: Instant,
     clock: fn() -> Instant,
+    /// The time of day.
+    now: fn() -> Timestamp,
 }
 
 /// The collections, as places in `fresh`.
@@ -72,13 +75,14 @@ struct Parts {
 }
 
 impl KubeStore {
-    /// An empty view. `clock` is monotonic.
-    pub fn new(clock: fn() -> Instant) -> Arc<Self> {
+    /// An empty view. `clock` is monotonic, `now` is the time of day.
+    pub fn new(clock: fn() -> Instant, now: fn() -> Timestamp) -> Arc<Self> {
         Arc::new(Self {
             parts: RwLock::default(),
             fresh: Default::default(),
             origin: clock(),
             clock,
+            now,
         })
     }
 
@@ -95,13 +99,12 @@ impl KubeStore {
         );
         let keys = self.collection(Api::namespaced(watching.clone(), &namespace), None);
         let secrets = self.collection(Api::namespaced(watching, &namespace), Some(secret_named));
-        let recording = Api::namespaced(writing, &namespace);
         let tasks: [futures::future::BoxFuture<'_, ()>; 5] = [
             Box::pin(follow(servers, |change| self.server(change))),
             Box::pin(follow(accounts, |change| self.accounts(change))),
             Box::pin(follow(keys, |change| self.keys(change))),
             Box::pin(follow(secrets, |change| self.auth_secret(change))),
-            Box::pin(usage::record(Arc::clone(&self), recording)),
+            Box::pin(usage::record(Arc::clone(&self), writing, namespace)),
         ];
         join_all(tasks).await;
     }
@@ -276,6 +279,7 @@ impl Parts {
             return;
         };
         let (settings, keyring) = (Arc::clone(settings), Arc::clone(keyring));
+        let policy = settings.lifetimes;
         match &mut self.state {
             Some(state) => (state.settings, state.keyring) = (settings, keyring),
             None => {
@@ -287,6 +291,7 @@ impl Parts {
                 });
             }
         }
+        self.directory().set_policy(policy);
         self.usable = true;
     }
 }

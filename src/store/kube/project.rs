@@ -1,13 +1,17 @@
 //! From custom resources to what decisions are made of. What cannot be read is left out: it then
 //! allows nothing.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use uuid::Uuid;
 
 use crate::{
-    api::{KeyGeneration, SecureHeaders, ZenAPIKey, ZenServer, ZenServiceAccount},
-    auth::directory::{Account, Generation, Key},
+    api::{
+        ApiDuration, KeyGeneration, KeyPolicy, SecureHeaders, SourceType, ZenAPIKey,
+        ZenAPIKeyStatus, ZenServer, ZenServiceAccount,
+    },
+    auth::directory::{Account, Generation, Key, Lifetimes, Seen, Window},
     store::{HeaderSettings, Settings},
 };
 
@@ -26,6 +30,8 @@ pub(super) fn account(object: &ZenServiceAccount) -> Option<Account> {
     let mut account = Account::new(id, object.name_any(), name, created(object)?);
     account.description.clone_from(&object.spec.description);
     account.active = object.spec.active;
+    account.admin = object.spec.is_admin;
+    account.window = window(&object.spec.valid_from, &object.spec.expires_at);
     let status = object.status.as_ref();
     account.last_recorded = status.and_then(|s| Some(s.last_authenticated_time.as_ref()?.0));
     Some(account)
@@ -37,26 +43,66 @@ pub(super) fn key(object: &ZenAPIKey) -> Option<Key> {
         return None;
     }
     let status = object.status.as_ref()?;
+    let spec = &object.spec;
+    let generation = |recorded| generation(recorded, status);
     Some(Key {
-        id: id(object.metadata.uid.as_deref())?,
-        name: object.name_any(),
-        description: object.spec.description.clone(),
-        account_object: object.spec.service_account_ref.name.clone(),
+        uid: id(object.metadata.uid.as_deref())?,
+        id: key_id(object, status)?,
+        object: object.name_any(),
+        name: object.zenml_name().to_owned(),
+        description: spec.description.clone(),
+        account_object: spec.service_account_ref.name.clone(),
         account: id(status.account_id.as_deref())?,
-        active: object.spec.active,
-        expires: object.spec.expires_at.as_ref().map(|end| end.0),
+        active: spec.active,
+        window: window(&spec.valid_from, &spec.expires_at),
+        ttl: spec.ttl.map(signed),
+        policy: Lifetimes::default(),
         generations: status.generations.iter().filter_map(generation).collect(),
         created: created(object)?,
-        last_rotated: status.last_rotated_time.as_ref().map(|at| at.0),
+        last_rotated: time(&status.last_rotated_time),
+        last_recorded: time(&status.last_used_time),
     })
 }
 
-fn generation(recorded: &KeyGeneration) -> Option<Generation> {
+/// The id in the key's text. Where the spec, or the object itself, determines it, a status that
+/// says something else was not written by the operator.
+fn key_id(object: &ZenAPIKey, status: &ZenAPIKeyStatus) -> Option<Uuid> {
+    let recorded = id(status.key_id.as_deref())?;
+    let source = &object.spec.source;
+    let wanted = match source.source_type {
+        SourceType::Generated => id(object.metadata.uid.as_deref()),
+        SourceType::Verifier => id(Some(&source.verifier.as_ref()?.key_id)),
+        SourceType::ValueFrom => Some(recorded),
+    };
+    wanted.filter(|wanted| *wanted == recorded)
+}
+
+fn generation(recorded: &KeyGeneration, status: &ZenAPIKeyStatus) -> Option<Generation> {
+    let usage = status.usage.iter();
+    let used = usage.filter(|usage| usage.generation == recorded.generation);
     Some(Generation {
         number: recorded.generation,
         verifier: recorded.verifier.parse().ok()?,
-        valid_until: recorded.valid_until.as_ref().map(|end| end.0),
+        created: time(&recorded.created_time),
+        valid_until: time(&recorded.valid_until),
+        recorded: used.map(|usage| usage.last_used_time.0).max(),
+        seen: Seen::default(),
     })
+}
+
+fn window(from: &Option<Time>, until: &Option<Time>) -> Window {
+    Window {
+        from: time(from),
+        until: time(until),
+    }
+}
+
+fn time(at: &Option<Time>) -> Option<Timestamp> {
+    at.as_ref().map(|at| at.0)
+}
+
+fn signed(duration: ApiDuration) -> SignedDuration {
+    SignedDuration::try_from(duration.0).unwrap_or(SignedDuration::MAX)
 }
 
 /// How a server is set up, unless it is being deleted or the operator did not see it yet.
@@ -71,8 +117,17 @@ pub(super) fn settings(object: &ZenServer) -> Option<Settings> {
         created: created(object)?,
         token_ttl: object.spec.auth.token_ttl.0,
         max_staleness: object.spec.auth.max_staleness.0,
+        lifetimes: lifetimes(&object.spec.policy.keys),
+        max_keys: usize::try_from(object.spec.policy.keys.max_per_account).unwrap_or(0),
         headers: headers(&object.spec.secure_headers),
     })
+}
+
+fn lifetimes(policy: &KeyPolicy) -> Lifetimes {
+    Lifetimes {
+        default: policy.default_ttl.map(signed),
+        max: policy.max_ttl.map(signed),
+    }
 }
 
 fn headers(spec: &SecureHeaders) -> HeaderSettings {
@@ -100,4 +155,83 @@ fn headers(spec: &SecureHeaders) -> HeaderSettings {
 
 fn created(object: &impl ResourceExt) -> Option<Timestamp> {
     object.creation_timestamp().map(|at| at.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const UID: &str = "11111111-0000-4000-8000-000000000001";
+    const OTHER: &str = "22222222-0000-4000-8000-000000000002";
+
+    fn object(source: &Value, key_id: &Value) -> ZenAPIKey {
+        let spec = json!({
+            "serviceAccountRef": {"name": "ci"}, "source": source,
+            "delivery": {"mode": "None"}, "ttl": "1h", "name": "Key of CI",
+            "validFrom": "2026-01-01T00:00:00Z", "expiresAt": "2027-01-01T00:00:00Z",
+        });
+        let metadata =
+            json!({"name": "k", "uid": UID, "creationTimestamp": "2026-01-01T00:00:00Z"});
+        let status = json!({
+            "keyId": key_id, "accountId": OTHER, "generations": [
+                {"generation": 2, "state": "Current", "verifier": "ab".repeat(32),
+                 "createdTime": "2026-01-02T00:00:00Z"},
+                {"generation": 3, "state": "Prepared", "verifier": "no verifier"},
+            ],
+            "usage": [
+                {"generation": 1, "lastUsedTime": "2026-01-03T00:00:00Z"},
+                {"generation": 2, "lastUsedTime": "2026-01-02T01:00:00Z"},
+            ],
+            "lastUsedTime": "2026-01-03T00:00:00Z",
+        });
+        let object = json!({
+            "apiVersion": "zenop.dev/v1alpha1", "kind": "ZenAPIKey",
+            "metadata": metadata, "spec": spec, "status": status,
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn verifier(id: &str) -> Value {
+        json!({"type": "Verifier", "verifier": {"keyId": id, "sha256": "00".repeat(32)}})
+    }
+
+    #[test]
+    fn a_key_is_what_spec_and_status_say() {
+        let key = key(&object(&verifier(OTHER), &json!(OTHER))).unwrap();
+        assert_eq!(key.uid.to_string(), UID);
+        assert_eq!(key.id.to_string(), OTHER);
+        assert_eq!(key.name, "Key of CI");
+        assert_eq!(key.ttl, Some(SignedDuration::from_hours(1)));
+        assert!(key.window.from.is_some() && key.window.until.is_some());
+        assert_eq!(key.generations.len(), 1, "what cannot be read is left out");
+        let end = key.end(&key.generations[0]).unwrap();
+        assert_eq!(end.to_string(), "2026-01-02T01:00:00Z");
+        let used = key.generations[0].recorded.unwrap();
+        assert_eq!(used.to_string(), "2026-01-02T01:00:00Z");
+        assert_eq!(key.last_used().unwrap().to_string(), "2026-01-03T00:00:00Z");
+    }
+
+    /// A forged status gives nobody another key's id.
+    #[test]
+    fn a_key_has_the_id_that_its_source_gives_it() {
+        let generated = json!({"type": "Generated"});
+        let value_from = json!({
+            "type": "ValueFrom", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}},
+        });
+        let cases = [
+            (&generated, json!(UID), true),
+            (&generated, json!(OTHER), false),
+            (&generated, Value::Null, false),
+            (&verifier(OTHER), json!(OTHER), true),
+            (&verifier(OTHER), json!(UID), false),
+            (&value_from, json!(OTHER), true),
+            (&value_from, json!("no id"), false),
+        ];
+        for (source, recorded, exists) in cases {
+            let key = key(&object(source, &recorded));
+            assert_eq!(key.is_some(), exists, "{source} {recorded}");
+        }
+    }
 }

@@ -1,80 +1,139 @@
-//! Writes down when accounts were last used: at most once per account and five minutes.
+//! Writes down when accounts and keys were last used: at most once per object and five minutes.
+//!
+//! Every replica sees what the others wrote, by the watch: where the recorded time is fresh,
+//! nobody writes. A generation of a key that is gone is not written again, and so drops out.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
-    Api, Resource,
+    Api, Client, Resource,
     api::{Patch, PatchParams},
 };
-use serde_json::json;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::KubeStore;
-use crate::{api::ZenServiceAccount, auth::directory::Account};
+use crate::{
+    api::{ZenAPIKey, ZenServiceAccount},
+    auth::directory::{Account, Directory, Generation, Key},
+};
 
-/// The field manager of what the sidecar writes.
+/// The field manager of what the sidecar writes to statuses.
 pub const FIELD_MANAGER: &str = "zenop-sidecar";
 /// How old a recorded time may become.
 const RESOLUTION: SignedDuration = SignedDuration::from_mins(5);
 /// How often we look whose time is old.
 const LOOK: Duration = Duration::from_secs(5);
-/// How many are written at one look; the others wait for the next.
+/// How many of a kind are written at one look; the others wait for the next.
 const AT_ONCE: usize = 50;
 /// How long a write may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An account whose recorded time is old.
+/// An object whose recorded time is old.
 struct Due {
     object: String,
-    id: Uuid,
-    seen: Timestamp,
+    uid: Uuid,
+    /// The part of its status that is ours.
+    status: Value,
 }
 
 /// Writes for ever. What fails is tried again at the next look; nobody waits for it.
-pub(super) async fn record(store: Arc<KubeStore>, api: Api<ZenServiceAccount>) {
+pub(super) async fn record(store: Arc<KubeStore>, client: Client, namespace: String) {
+    let accounts: Api<ZenServiceAccount> = Api::namespaced(client.clone(), &namespace);
+    let keys: Api<ZenAPIKey> = Api::namespaced(client, &namespace);
     let mut look = tokio::time::interval(LOOK);
     loop {
         look.tick().await;
-        for due in store.due(AT_ONCE) {
-            if let Err(error) = write(&api, &due).await {
-                tracing::debug!(account = %due.id, error, "last use not recorded");
-            }
+        let now = (store.now)();
+        let due = store.with_directory(due_accounts);
+        write_all(&accounts, due).await;
+        let due = store.with_directory(|directory| due_keys(directory, now));
+        write_all(&keys, due).await;
+    }
+}
+
+fn due_accounts(directory: &Directory) -> Vec<Due> {
+    let describe = |account: &Account| {
+        let seen = due(account)?;
+        Some(Due {
+            object: account.object.clone(),
+            uid: account.id,
+            status: json!({"lastAuthenticatedTime": second(seen)}),
+        })
+    };
+    let due = directory.accounts().filter_map(describe);
+    due.take(AT_ONCE).collect()
+}
+
+/// Keys of accounts that are not this server's were never seen here.
+fn due_keys(directory: &Directory, now: Timestamp) -> Vec<Due> {
+    let describe = |key: &Key| {
+        key_is_due(key, now).then(|| Due {
+            object: key.object.clone(),
+            uid: key.uid,
+            status: usage(key),
+        })
+    };
+    directory
+        .keys()
+        .filter_map(describe)
+        .take(AT_ONCE)
+        .collect()
+}
+
+/// Whether a time is to be written, and which.
+fn due(account: &Account) -> Option<Timestamp> {
+    let seen = account.seen.at()?;
+    is_old(account.last_recorded, seen).then_some(seen)
+}
+
+/// Some generation's time is old, and the key was not written lately.
+fn key_is_due(key: &Key, now: Timestamp) -> bool {
+    let is_due = |g: &Generation| g.seen.at().is_some_and(|seen| is_old(g.recorded, seen));
+    key.generations.iter().any(is_due) && is_old(key.last_recorded, now)
+}
+
+fn is_old(recorded: Option<Timestamp>, now: Timestamp) -> bool {
+    recorded.is_none_or(|at| now.duration_since(at) >= RESOLUTION)
+}
+
+/// What is known of all generations: what we leave out is dropped.
+fn usage(key: &Key) -> Value {
+    let describe = |g: &Generation| {
+        let used = g.recorded.max(g.seen.at())?;
+        Some(json!({"generation": g.number, "lastUsedTime": second(used)}))
+    };
+    let usage: Vec<Value> = key.generations.iter().filter_map(describe).collect();
+    json!({"usage": usage, "lastUsedTime": key.last_used().map(second)})
+}
+
+fn second(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
+async fn write_all<K>(api: &Api<K>, due: Vec<Due>)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    for due in due {
+        if let Err(error) = write(api, &due).await {
+            tracing::debug!(kind = %K::kind(&()), uid = %due.uid, error, "last use not recorded");
         }
     }
 }
 
-/// Whether a time is to be written, and which.
-pub(super) fn due(account: &Account) -> Option<Timestamp> {
-    let seen = account.last_seen()?;
-    let old = account
-        .last_recorded
-        .is_none_or(|at| seen.duration_since(at) >= RESOLUTION);
-    old.then_some(seen)
-}
-
-impl KubeStore {
-    fn due(&self, at_most: usize) -> Vec<Due> {
-        let describe = |account: &Account| {
-            let seen = due(account)?;
-            Some(Due {
-                object: account.object.clone(),
-                id: account.id,
-                seen,
-            })
-        };
-        self.with_directory(|d| d.accounts().filter_map(describe).take(at_most).collect())
-    }
-}
-
-async fn write(api: &Api<ZenServiceAccount>, due: &Due) -> Result<(), String> {
-    let second = Timestamp::from_second(due.seen.as_second()).unwrap_or(due.seen);
+async fn write<K>(api: &Api<K>, due: &Due) -> Result<(), String>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
     let body = json!({
-        "apiVersion": ZenServiceAccount::api_version(&()),
-        "kind": ZenServiceAccount::kind(&()),
-        "metadata": {"name": due.object, "uid": due.id},
-        "status": {"lastAuthenticatedTime": Time(second)},
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {"name": due.object, "uid": due.uid},
+        "status": due.status,
     });
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     let patch = Patch::Apply(&body);
@@ -83,5 +142,83 @@ async fn write(api: &Api<ZenServiceAccount>, due: &Due) -> Result<(), String> {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("no answer in time".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::directory::{Lifetimes, Window};
+
+    fn at(minutes: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_mins(10_000 + minutes)
+    }
+
+    /// A key of two generations, recorded and seen at these minutes.
+    fn key(generations: [(Option<i64>, Option<i64>); 2]) -> Key {
+        let generation = |(number, (recorded, seen)): (i64, (Option<i64>, Option<i64>))| {
+            let generation = Generation {
+                number,
+                verifier: "00".repeat(32).parse().unwrap(),
+                created: None,
+                valid_until: None,
+                recorded: recorded.map(at),
+                seen: crate::auth::directory::Seen::default(),
+            };
+            seen.inspect(|seen| generation.seen.mark(at(*seen)));
+            generation
+        };
+        let recorded = generations.iter().filter_map(|(recorded, _)| *recorded);
+        Key {
+            uid: Uuid::from_u128(1),
+            id: Uuid::from_u128(2),
+            object: "ci".into(),
+            name: "ci".into(),
+            description: String::new(),
+            account_object: "ci".into(),
+            account: Uuid::from_u128(3),
+            active: true,
+            window: Window::default(),
+            ttl: None,
+            policy: Lifetimes::default(),
+            last_recorded: recorded.max().map(at),
+            generations: (1..).zip(generations).map(generation).collect(),
+            created: at(-60),
+            last_rotated: None,
+        }
+    }
+
+    #[test]
+    fn a_key_is_written_at_its_first_use_and_then_every_five_minutes() {
+        let never = (None, None);
+        let cases = [
+            ([never, never], 0, false),
+            ([(Some(0), None), never], 99, false),
+            ([(None, Some(0)), never], 0, true),
+            ([(Some(0), Some(0)), never], 99, false),
+            ([(Some(0), Some(4)), never], 99, false),
+            ([(Some(0), Some(5)), never], 5, true),
+            // The second is new, yet the first was written just now, perhaps by another replica.
+            ([(Some(0), Some(0)), (None, Some(1))], 1, false),
+            ([(Some(0), Some(0)), (None, Some(1))], 5, true),
+        ];
+        for (n, (generations, now, due)) in cases.into_iter().enumerate() {
+            assert_eq!(key_is_due(&key(generations), at(now)), due, "case {n}");
+        }
+    }
+
+    #[test]
+    fn what_another_replica_wrote_later_is_kept() {
+        let written = usage(&key([(Some(7), Some(2)), (None, Some(9))]));
+        assert_eq!(
+            written,
+            json!({
+                "usage": [
+                    {"generation": 1, "lastUsedTime": Time(at(7))},
+                    {"generation": 2, "lastUsedTime": Time(at(9))},
+                ],
+                "lastUsedTime": Time(at(9)),
+            })
+        );
     }
 }

@@ -11,7 +11,7 @@ use tokio::{
     process::Command,
     time::{sleep, timeout},
 };
-use zenop::api::ZenServiceAccount;
+use zenop::api::{ZenAPIKey, ZenServiceAccount};
 use zenop_cluster::TestNamespace;
 
 use super::ask::{NEVER, Rules, Subject, asked, client_of, minus, nameless, rules, snapshot, tell};
@@ -77,6 +77,7 @@ async fn the_sidecar_has_few(
         "get secrets prod-auth",
         "watch secrets prod-auth",
         "list zenop.dev/zenapikeys",
+        "patch zenop.dev/zenapikeys/status",
     ];
     sidecar.check(true, site.name(), &may).await?;
     let may_not = [
@@ -87,7 +88,6 @@ async fn the_sidecar_has_few(
         "create secrets",
         "patch secrets prod-auth",
         "delete secrets prod-auth",
-        "patch zenop.dev/zenapikeys/status",
         "patch zenop.dev/zenservers/status",
         "patch zenop.dev/zenserviceaccounts",
         "list services",
@@ -134,6 +134,11 @@ async fn they_suffice(site: &Site, granted: &Rules) -> Result<()> {
         status.is_some_and(|status| status.last_authenticated_time.is_some())
     };
     site.until("ci", "noted as seen", seen).await?;
+    let used = |key: &ZenAPIKey| {
+        let status = key.status.as_ref();
+        status.is_some_and(|status| status.last_used_time.is_some())
+    };
+    site.until("main", "noted as used", used).await?;
     sidecar.stop().await?;
 
     let user = format!("system:serviceaccount:{}:prod", site.name());

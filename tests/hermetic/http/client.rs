@@ -61,8 +61,8 @@ impl Server {
         }
     }
 
-    pub fn change(&self, change: impl FnOnce(&mut State)) {
-        self.store.change(change);
+    pub fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        self.store.change(change)
     }
 
     /// Replaces the account by one that is changed.

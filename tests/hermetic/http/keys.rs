@@ -4,7 +4,7 @@ use axum::{body::Body, http::Method};
 use uuid::Uuid;
 use zenop::auth::{
     api_key::{ApiKey, KeySecret},
-    directory::Generation,
+    directory::{Account, Generation, Key, Lifetimes, Seen, Window},
 };
 
 use super::{
@@ -146,7 +146,10 @@ async fn k06_a_replaced_key_is_accepted_until_its_time_is_over() {
             key.generations.push(Generation {
                 number: 2,
                 verifier,
+                created: None,
                 valid_until: None,
+                recorded: None,
+                seen: Seen::default(),
             });
             state.directory.put_key(key);
         });
@@ -233,4 +236,142 @@ async fn k12_random_keys_are_all_refused() {
         shown.contains(r#"zenop_logins_total{outcome="BadKey"} 500"#),
         "{shown}"
     );
+}
+
+/// What the account and the key say of when and for how long counts, the tighter of both, for
+/// keys and for tokens.
+#[tokio::test]
+async fn windows_and_lifetimes_refuse_keys_and_tokens() {
+    let server = Server::new();
+    let (key, token) = (server.key.text(), server.token().await);
+    let hour = jiff::SignedDuration::from_hours(1);
+    let expect = async |status| {
+        server.login(&key).await.expect(status);
+        let me = "/api/v1/current-user";
+        server.get_as(&token, me).await.expect(status);
+        server.get_as(&key, me).await.expect(status);
+    };
+    // The key was made a day ago, and its generation too.
+    let refused: [fn(&mut Key, &mut Account); 7] = [
+        |key, _| key.window.from = Some(now() + jiff::SignedDuration::from_secs(1)),
+        |key, _| key.window.until = Some(now()),
+        |_, account| account.window.from = Some(now() + jiff::SignedDuration::from_secs(1)),
+        |_, account| account.window.until = Some(now()),
+        |key, _| key.ttl = Some(jiff::SignedDuration::from_hours(24)),
+        |key, _| key.active = false,
+        |_, account| account.active = false,
+    ];
+    let change = |change: fn(&mut Key, &mut Account)| {
+        server.change(|state| {
+            let mut key = state.directory.remove_key(server.key.id).unwrap();
+            let mut account = state.directory.remove_account(server.account).unwrap();
+            (key.window, account.window) = (Window::default(), Window::default());
+            (key.ttl, key.active, account.active) = (None, true, true);
+            change(&mut key, &mut account);
+            state.directory.put_account(account);
+            state.directory.put_key(key);
+        });
+    };
+    for harm in refused {
+        change(harm);
+        expect(401).await;
+        change(|_, _| ());
+        expect(200).await;
+    }
+    let policies = [
+        (Some(24 * hour), None, 401),
+        (Some(25 * hour), None, 200),
+        (None, Some(24 * hour), 401),
+        (None, Some(25 * hour), 200),
+        (None, None, 200),
+    ];
+    for (default, max, status) in policies {
+        server.change(|state| state.directory.set_policy(Lifetimes { default, max }));
+        expect(status).await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_ends_with_its_key_at_the_latest() {
+    let server = Server::new();
+    let minutes = |n| now() + jiff::SignedDuration::from_mins(n);
+    let expires = async || server.login(&server.key.text()).await.json()["expires_in"].clone();
+    assert_eq!(expires().await, 3600);
+    server.change_key(|key| key.window.until = Some(minutes(10)));
+    assert_eq!(expires().await, 600);
+    server.change_account(|account| account.window.until = Some(minutes(5)));
+    assert_eq!(expires().await, 300);
+    server.change_key(|key| key.generations[0].valid_until = Some(minutes(1)));
+    assert_eq!(expires().await, 60);
+}
+
+/// attacks.md: a key id that somebody else uses. Who came first has it.
+#[tokio::test]
+async fn of_two_keys_of_one_id_only_the_older_exists() {
+    let server = Server::new();
+    let mut thief = None;
+    let taken = |made: i64| {
+        server.change(|state| {
+            let account = support::add_account(state, 2, "thief");
+            let key = support::add_key(state, account, 9, "stolen");
+            let mut stolen = state.directory.remove_key(key.id).unwrap();
+            stolen.id = server.key.id;
+            stolen.created = support::created() + jiff::SignedDuration::from_secs(made);
+            let text = ApiKey {
+                id: server.key.id,
+                secret: key.secret,
+            };
+            let pepper = state.keyring.pepper();
+            stolen.generations[0].verifier =
+                pepper.verifier(account, text.id, text.secret.digest());
+            state.directory.put_key(stolen);
+            text
+        })
+    };
+    for (made, owner, other) in [(1, 200, 401), (-1, 401, 200)] {
+        let text = taken(made);
+        server.login(&server.key.text()).await.expect(owner);
+        server.login(&text.text()).await.expect(other);
+        thief = Some(text);
+    }
+    // The older one goes, and the id is the other's again.
+    let uid = support::key_text(9).id;
+    server.change(|state| drop(state.directory.remove_key(uid)));
+    server.login(&server.key.text()).await.expect(200);
+    server.login(&thief.unwrap().text()).await.expect(401);
+}
+
+/// K07 for keys whose id is in the spec: made again under the same id and number, another key
+/// does not revive the tokens of the first.
+#[tokio::test]
+async fn k07_a_key_made_again_revives_no_token() {
+    let server = Server::new();
+    let token = server.token().await;
+    server.change(|state| {
+        let mut key = state.directory.remove_key(server.key.id).unwrap();
+        let secret = KeySecret::from_random(&[3; 32]);
+        let pepper = state.keyring.pepper();
+        key.generations[0].verifier = pepper.verifier(server.account, key.id, secret.digest());
+        key.uid = Uuid::from_u128(77);
+        state.directory.put_key(key);
+    });
+    server
+        .get_as(&token, "/api/v1/current-user")
+        .await
+        .expect(401);
+}
+
+/// features.md B18.
+#[tokio::test]
+async fn the_last_use_of_a_key_is_shown() {
+    let server = Server::new();
+    let keys = format!("/api/v1/service_accounts/{}/api_keys", server.account);
+    let shown = async || {
+        let token = server.token().await;
+        let key = server.get_as(&token, &format!("{keys}/default")).await;
+        key.json()["metadata"]["last_login"].clone()
+    };
+    assert_eq!(shown().await, "2026-01-02T00:00:00");
+    server.change_key(|key| key.last_recorded = Some(now() + jiff::SignedDuration::from_secs(1)));
+    assert_eq!(shown().await, "2026-01-02T00:00:01");
 }

@@ -119,9 +119,9 @@ async fn k05_what_is_deactivated_is_refused_at_once_everywhere() {
     refused("account ci is not active").await;
     server.change_account(|account| account.active = true);
     server.login(&key).await.expect(200);
-    server.change_key(|key| key.expires = Some(super::client::now()));
+    server.change_key(|key| key.window.until = Some(super::client::now()));
     refused("API key default is not active").await;
-    server.change_key(|key| key.expires = None);
+    server.change_key(|key| key.window.until = None);
     server
         .get_as(&token, "/api/v1/current-user")
         .await

@@ -1,0 +1,311 @@
+//! Accounts and keys, as decisions need them: until when each lives, and when it was used.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use super::api_key::Verifier;
+
+/// A service account.
+#[derive(Debug)]
+pub struct Account {
+    /// Its id on the wire.
+    pub id: Uuid,
+    /// Name of its object, which keys refer to.
+    pub object: String,
+    /// Its name in ZenML.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// Whether it may log in.
+    pub active: bool,
+    /// Whether it may manage accounts and keys.
+    pub admin: bool,
+    /// When it may log in.
+    pub window: Window,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When its use was last written down.
+    pub last_recorded: Option<Timestamp>,
+    /// When it was last used. Kept when the rest is replaced.
+    pub seen: Seen,
+}
+
+impl Account {
+    /// An account that nobody used yet.
+    pub fn new(id: Uuid, object: String, name: String, created: Timestamp) -> Self {
+        Self {
+            id,
+            object,
+            name,
+            description: String::new(),
+            active: true,
+            admin: false,
+            window: Window::default(),
+            created,
+            last_recorded: None,
+            seen: Seen::default(),
+        }
+    }
+
+    /// Whether it may log in now.
+    pub fn is_active(&self, now: Timestamp) -> bool {
+        self.active && self.window.contains(now)
+    }
+
+    /// Who came first keeps a name.
+    pub(super) fn seniority(&self) -> (Timestamp, Uuid) {
+        (self.created, self.id)
+    }
+}
+
+/// An API key: all its generations.
+#[derive(Debug)]
+pub struct Key {
+    /// The id of its object. No other object ever has it.
+    pub uid: Uuid,
+    /// Its id on the wire, which is in the key's text.
+    pub id: Uuid,
+    /// Name of its object.
+    pub object: String,
+    /// Its name in ZenML.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// Name of the account's object.
+    pub account_object: String,
+    /// The account that it was made for.
+    pub account: Uuid,
+    /// Whether it may log in.
+    pub active: bool,
+    /// When it may log in.
+    pub window: Window,
+    /// How long each generation lives. `None`: as the server's policy says.
+    pub ttl: Option<SignedDuration>,
+    /// The server's policy. Put here by the directory.
+    pub policy: Lifetimes,
+    /// The keys that are accepted.
+    pub generations: Vec<Generation>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When the current generation was made.
+    pub last_rotated: Option<Timestamp>,
+    /// When its use was last written down.
+    pub last_recorded: Option<Timestamp>,
+}
+
+impl Key {
+    /// When a generation of it dies, if it does: of all ends the first.
+    pub fn end(&self, generation: &Generation) -> Option<Timestamp> {
+        let ends = [
+            self.window.until,
+            generation.valid_until,
+            self.lifetime_end(generation),
+        ];
+        ends.into_iter().flatten().min()
+    }
+
+    /// Whether the key, or a token of it, may be used now: what the key itself says.
+    pub fn is_active(&self, now: Timestamp) -> bool {
+        let lives = |g: &Generation| self.end(g).is_none_or(|end| now < end);
+        self.active && self.window.contains(now) && self.generations.iter().any(lives)
+    }
+
+    /// When it was last used, as far as this process knows.
+    pub fn last_used(&self) -> Option<Timestamp> {
+        let used = |g: &Generation| g.recorded.max(g.seen.at());
+        let of_generations = self.generations.iter().filter_map(used).max();
+        self.last_recorded.max(of_generations)
+    }
+
+    /// When the server's policy or `ttl` ends a generation. Where it was not written down when
+    /// that was made, the making of the key counts, which was earlier.
+    fn lifetime_end(&self, generation: &Generation) -> Option<Timestamp> {
+        let unset = self.ttl.is_none() && self.window.until.is_none();
+        let own = self.ttl.or(self.policy.default.filter(|_| unset));
+        let shortest = own.into_iter().chain(self.policy.max).min()?;
+        let made = generation.created.unwrap_or(self.created);
+        Some(made.saturating_add(shortest).unwrap_or(Timestamp::MAX))
+    }
+
+    /// Of several that claim one id, who came first has it.
+    pub(super) fn seniority(&self) -> (Timestamp, Uuid) {
+        (self.created, self.uid)
+    }
+}
+
+/// One generation of a key.
+#[derive(Debug)]
+pub struct Generation {
+    /// Counts from 1.
+    pub number: i64,
+    /// What stands for it.
+    pub verifier: Verifier,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// From when on it is refused, whatever its lifetime.
+    pub valid_until: Option<Timestamp>,
+    /// When its use was last written down.
+    pub recorded: Option<Timestamp>,
+    /// When it was last used. Kept when the rest is replaced.
+    pub seen: Seen,
+}
+
+impl Generation {
+    /// Whether it was not replaced, or not for so long that it is refused.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.valid_until.is_none_or(|end| now < end)
+    }
+}
+
+/// How long a generation lives by the server's policy. `None`: for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// Of a key that says nothing itself.
+    pub default: Option<SignedDuration>,
+    /// At the most, whatever the key says.
+    pub max: Option<SignedDuration>,
+}
+
+/// A span of time, open where nothing is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// Its first moment.
+    pub from: Option<Timestamp>,
+    /// The first moment after it.
+    pub until: Option<Timestamp>,
+}
+
+impl Window {
+    /// Whether a moment is in it.
+    pub fn contains(&self, at: Timestamp) -> bool {
+        self.from.is_none_or(|from| from <= at) && self.until.is_none_or(|until| at < until)
+    }
+}
+
+/// When something was last used: in microseconds since 1970 UTC, 0 for never.
+#[derive(Debug, Default)]
+pub struct Seen(AtomicI64);
+
+impl Seen {
+    /// When it was last used, as far as this process saw.
+    pub fn at(&self) -> Option<Timestamp> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            at => Timestamp::from_microsecond(at).ok(),
+        }
+    }
+
+    /// It is used at this moment.
+    pub(crate) fn mark(&self, now: Timestamp) {
+        self.0.fetch_max(now.as_microsecond(), Ordering::Relaxed);
+    }
+
+    /// What another copy of the same thing knows, this one knows too.
+    pub(super) fn learn(&self, other: &Self) {
+        self.0
+            .fetch_max(other.0.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1000 + hours)
+    }
+
+    fn hours(hours: i64) -> Option<SignedDuration> {
+        Some(SignedDuration::from_hours(hours))
+    }
+
+    fn key() -> Key {
+        Key {
+            uid: Uuid::nil(),
+            id: Uuid::nil(),
+            object: String::new(),
+            name: String::new(),
+            description: String::new(),
+            account_object: String::new(),
+            account: Uuid::nil(),
+            active: true,
+            window: Window::default(),
+            ttl: None,
+            policy: Lifetimes::default(),
+            generations: vec![Generation {
+                number: 1,
+                verifier: "00".repeat(32).parse().unwrap(),
+                created: Some(at(0)),
+                valid_until: None,
+                recorded: None,
+                seen: Seen::default(),
+            }],
+            created: at(-5),
+            last_rotated: None,
+            last_recorded: None,
+        }
+    }
+
+    #[test]
+    fn the_first_of_all_ends_counts() {
+        let end = |change: fn(&mut Key), default, max| {
+            let mut key = key();
+            change(&mut key);
+            key.policy = Lifetimes { default, max };
+            key.end(&key.generations[0])
+        };
+        let cases: [(fn(&mut Key), _, _, _); 10] = [
+            (|_| (), None, None, None),
+            (|_| (), hours(2), None, Some(at(2))),
+            (|k| k.ttl = hours(9), hours(2), None, Some(at(9))),
+            (
+                |k| k.window.until = Some(at(9)),
+                hours(2),
+                None,
+                Some(at(9)),
+            ),
+            (|k| k.ttl = hours(9), hours(2), hours(3), Some(at(3))),
+            (
+                |k| k.window.until = Some(at(9)),
+                None,
+                hours(3),
+                Some(at(3)),
+            ),
+            (|k| k.ttl = hours(1), None, hours(3), Some(at(1))),
+            (
+                |k| k.window.until = Some(at(1)),
+                None,
+                hours(3),
+                Some(at(1)),
+            ),
+            (
+                |k| k.generations[0].valid_until = Some(at(1)),
+                hours(2),
+                hours(3),
+                Some(at(1)),
+            ),
+            (
+                |k| k.generations[0].created = None,
+                hours(2),
+                None,
+                Some(at(-3)),
+            ),
+        ];
+        for (n, (change, default, max, wanted)) in cases.into_iter().enumerate() {
+            assert_eq!(end(change, default, max), wanted, "case {n}");
+        }
+    }
+
+    #[test]
+    fn a_window_has_its_first_moment_and_not_its_last() {
+        let window = Window {
+            from: Some(at(0)),
+            until: Some(at(2)),
+        };
+        let inside = [-1, 0, 1, 2, 3].map(|h| window.contains(at(h)));
+        assert_eq!(inside, [false, true, true, false, false]);
+        assert!(Window::default().contains(at(0)));
+    }
+}
