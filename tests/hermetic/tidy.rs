@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("reconcile", &["api", "auth"]),
     ("store", &["api", "auth"]),
     ("http", &["auth", "wire", "store"]),
+    ("cli", &["api", "auth"]),
     (
         "runtime",
         &["api", "auth", "wire", "reconcile", "store", "http"],
@@ -114,6 +115,23 @@ fn http_does_not_know_that_kubernetes_exists() {
     for (path, text) in sources(&root().join("src/http")) {
         for word in ["kube::", "k8s_openapi"] {
             assert!(!text.contains(word), "{} says {word}", path.display());
+        }
+    }
+}
+
+/// A key that is printed elsewhere than where it was asked whether it may be is a leak.
+#[test]
+fn the_plugin_prints_in_one_file_and_knows_of_auth_what_a_key_is() {
+    let cli = root().join("src/cli");
+    for (path, text) in sources(&cli) {
+        let is_printer = path == cli.join("output.rs");
+        for word in ["print!(", "println!(", "stdout()", "stderr()", "dbg!("] {
+            let prints = text.contains(word);
+            assert!(is_printer || !prints, "{} says {word}", path.display());
+        }
+        for (at, _) in text.match_indices("auth::") {
+            let known = &text[at..];
+            assert!(known.starts_with("auth::api_key::"), "{}", path.display());
         }
     }
 }

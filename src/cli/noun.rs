@@ -1,0 +1,97 @@
+//! What accounts and keys have in common on the command line.
+
+use std::fmt::Debug;
+
+use clap::Args;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{Resource, api::DynamicObject, core::NamespaceResourceScope};
+use serde::de::DeserializeOwned;
+
+use super::{
+    Session, arguments::WriteArguments, describe::Page, failure::Failure, output::full_name,
+};
+
+/// A kind that has a noun.
+pub trait Noun:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Send
+    + 'static
+{
+    /// The word on the command line.
+    const NOUN: &'static str;
+    /// What deleting one does, as a sentence.
+    const DELETED: &'static str;
+
+    /// `spec.active`.
+    fn is_active(&self) -> bool;
+
+    /// The generation that the status speaks of; -1 before the first.
+    fn observed(&self) -> i64;
+
+    /// The status's conditions.
+    fn conditions(&self) -> &[Condition];
+
+    /// What `describe` says of it between its name and its conditions.
+    fn tell(&self, page: &mut Page);
+
+    /// A condition by its type.
+    fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.conditions().iter().find(|c| c.type_ == kind)
+    }
+
+    /// Whether the operator has seen the object as it is now.
+    fn is_observed(&self) -> bool {
+        Some(self.observed()) == self.meta().generation
+    }
+}
+
+/// One or more objects by name.
+#[derive(Clone, Debug, Args)]
+pub struct Names {
+    /// The names.
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+}
+
+/// Says what was done, or shows the object.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn report(
+    session: &Session,
+    write: &WriteArguments,
+    object: &DynamicObject,
+    done: &str,
+) -> Result<(), Failure> {
+    match write.output {
+        Some(form) => session.out.object(form, object),
+        None => session.out.prose(&format!(
+            "{} {done}{}",
+            full_name(object),
+            write.dry_run.mark()
+        )),
+    }
+}
+
+/// Does something to each object, also after one failed: the second key of an emergency is not
+/// to stay alive because the first was gone. Ends as the first failure.
+pub async fn each(
+    session: &Session,
+    names: &Names,
+    act: impl AsyncFn(&str) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut first = None;
+    for name in &names.names {
+        if let Err(failure) = act(name).await {
+            session.complain(&failure);
+            first.get_or_insert(failure.exit);
+        }
+    }
+    match first {
+        None => Ok(()),
+        Some(exit) => Err(Failure::new(exit, "")),
+    }
+}
