@@ -105,6 +105,7 @@ async fn objects_are_there_when_they_are_wanted() -> Result<()> {
     let bare = json!({
         "crds": {"install": false},
         "rbac": {"create": false, "aggregate": false},
+        "admission": {"create": false},
         "serviceAccount": {"create": false},
         "metrics": {"service": {"enabled": false}},
     });
@@ -116,6 +117,15 @@ async fn objects_are_there_when_they_are_wanted() -> Result<()> {
         rendered(all)
     };
     assert_eq!(but(json!({})).await?, ["Deployment"]);
+    let guarded = but(json!({"admission": {"create": true}})).await?;
+    assert_eq!(
+        guarded,
+        [
+            "Deployment",
+            "ValidatingAdmissionPolicy",
+            "ValidatingAdmissionPolicyBinding"
+        ]
+    );
     let two = but(json!({"replicas": 2})).await?;
     assert_eq!(two, ["Deployment", "PodDisruptionBudget"]);
     let two = but(json!({"replicas": 2, "podDisruptionBudget": {"enabled": false}})).await?;

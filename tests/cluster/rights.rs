@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
-        apps::v1::Deployment,
+        apps::v1::{DaemonSet, Deployment, StatefulSet},
         core::v1::{Secret, Service, ServiceAccount},
         events::v1::Event,
         rbac::v1::{Role, RoleBinding},
@@ -21,7 +21,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, from_value, json};
-use zenop::api::{ZenAPIKey, label, reason};
+use zenop::api::{ZenAPIKey, annotation, label, reason};
 use zenop_cluster::TestNamespace;
 
 use self::ask::{NEVER, Rules, Subject, asked, client_of, minus, nameless, rules, snapshot, tell};
@@ -103,6 +103,7 @@ async fn the_rights_of_the_operator_suffice_and_each_is_used() -> Result<()> {
         correct_what_is_edited(site).await?;
         move_a_key(site).await?;
         meet_a_stranger_twice(site).await?;
+        restart_consumers(site).await?;
         first.stop().await?;
         second.leads().await?;
         second.stop().await?;
@@ -223,6 +224,53 @@ async fn meet_a_stranger_twice(site: &Site) -> Result<()> {
             .is_some_and(|series| series.count == 2)
     };
     site.until(&name, "counted", counted).await.map(drop)
+}
+
+/// A rotation restarts workloads, named and selected.
+async fn restart_consumers(site: &Site) -> Result<()> {
+    let labels = json!({"app": "trainer"});
+    let template = json!({
+        "metadata": {"labels": labels},
+        "spec": {"containers": [{"name": "c", "image": "none"}]},
+    });
+    for (kind, name) in [("StatefulSet", "set"), ("DaemonSet", "daemons")] {
+        let mut spec = json!({"selector": {"matchLabels": labels}, "template": template});
+        if kind == "StatefulSet" {
+            spec["replicas"] = json!(0);
+        }
+        let metadata = json!({"name": name, "labels": labels});
+        let object =
+            json!({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec});
+        site.apply(&object).await?;
+    }
+    let consumers = json!([
+        {"kind": "StatefulSet", "name": "set"},
+        {"kind": "DaemonSet", "name": "daemons"},
+        {"kind": "StatefulSet", "selector": {"matchLabels": labels}},
+        {"kind": "DaemonSet", "selector": {"matchLabels": labels}},
+    ]);
+    let rolls = with(
+        key("rolls"),
+        "spec.rotation",
+        json!({"consumers": consumers}),
+    );
+    site.apply(&rolls).await?;
+    site.key_ready("rolls", 1).await?;
+    site.apply(&with(rolls, "spec.rotation.trigger", json!("now")))
+        .await?;
+    let restarted = |template: Option<&ObjectMeta>| {
+        let annotations = template.and_then(|meta| meta.annotations.as_ref());
+        annotations.is_some_and(|all| all.contains_key(annotation::RESTARTED_AT))
+    };
+    site.until("set", "restarted", |set: &StatefulSet| {
+        restarted(set.spec.template.metadata.as_ref())
+    })
+    .await?;
+    site.until("daemons", "restarted", |set: &DaemonSet| {
+        restarted(set.spec.template.metadata.as_ref())
+    })
+    .await
+    .map(drop)
 }
 
 /// view, edit and admin get the custom resources; keys stay with those who may read Secrets.

@@ -185,20 +185,30 @@ pub enum ConsumerKind {
 
 fn selector(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
+        "description": "Labels of the workloads. Example: `{matchLabels: {uses-zenml: \"true\"}}`.",
         "type": "object",
         "properties": {
             "matchLabels": {
+                "description": "Labels that a workload has.",
                 "type": "object", "maxProperties": 16,
                 "additionalProperties": {"type": "string", "maxLength": 63},
             },
             "matchExpressions": {
+                "description": "What else holds of its labels.",
                 "type": "array", "maxItems": 16,
                 "items": {
                     "type": "object", "required": ["key", "operator"],
                     "properties": {
-                        "key": {"type": "string", "maxLength": 317},
-                        "operator": {"type": "string", "enum": ["In", "NotIn", "Exists", "DoesNotExist"]},
+                        "key": {
+                            "description": "Name of a label.",
+                            "type": "string", "maxLength": 317,
+                        },
+                        "operator": {
+                            "description": "How the label and the values go together.",
+                            "type": "string", "enum": ["In", "NotIn", "Exists", "DoesNotExist"],
+                        },
                         "values": {
+                            "description": "For In and NotIn.",
                             "type": "array", "maxItems": 16,
                             "items": {"type": "string", "maxLength": 63},
                         },

@@ -163,7 +163,7 @@ pub struct DeliveryStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyUse {
-    /// Which.
+    /// The generation that was used.
     #[schemars(range(min = 1))]
     pub generation: i64,
 

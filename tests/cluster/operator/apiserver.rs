@@ -16,7 +16,12 @@ use crate::support::{PATIENCE, key, site, site::own_plane, site_on};
 async fn an_api_server_may_restart_freeze_and_be_away() -> Result<()> {
     let plane = own_plane(Options::default()).await?;
     site_on(plane, "away", async |site| {
-        let operator = site.operator().await?;
+        // A lead that outlasts what is to come, however slow the machine.
+        let mut launch = site.launch();
+        let times = ["--lease-duration", "300s", "--renew-deadline", "200s"];
+        launch.arguments = times.map(String::from).into();
+        let operator = site.start(&launch)?;
+        operator.leads().await?;
         site.apply_three().await?;
         site.key_ready("main", 1).await?;
 

@@ -318,16 +318,31 @@ async fn defaults_are_as_documented_and_a_new_object_says_that_nothing_was_obser
         let spec = |object: &kube::api::DynamicObject| object.data["spec"].clone();
         let object = site.apply(&server("prod")).await?;
         let auth = json!({"tokenTTL": "1h", "maxStaleness": "30s"});
-        ensure!(spec(&object) == json!({"auth": auth, "secureHeaders": {}}), "{:?}", object.data);
+        let policy = json!({"keys": {"maxPerAccount": 20}});
+        let defaults = json!({"auth": auth, "policy": policy, "secureHeaders": {}});
+        ensure!(spec(&object) == defaults, "{:?}", object.data);
         let some = set(server("some"), "auth", json!({"tokenTTL": "2h"}));
         let object = site.apply(&some).await?;
         ensure!(spec(&object)["auth"] == json!({"tokenTTL": "2h", "maxStaleness": "30s"}));
         let object = site.apply(&account("ci")).await?;
-        ensure!(spec(&object) == json!({"serverRef": {"name": "prod"}, "active": true}));
+        ensure!(spec(&object) == json!({"serverRef": {"name": "prod"}, "active": true, "isAdmin": false}));
         let object = site.apply(&key("main")).await?;
+        let keys = json!({
+            "url": "ZENML_STORE_URL", "key": "ZENML_STORE_API_KEY",
+            "previousKey": "ZENML_STORE_API_KEY_PREVIOUS",
+        });
         ensure!(spec(&object) == json!({
-            "serviceAccountRef": {"name": "ci"}, "active": true, "delivery": {"onSecretLoss": "Rotate"},
-        }));
+            "serviceAccountRef": {"name": "ci"}, "active": true, "adoption": "Never",
+            "source": {"type": "Generated"},
+            "delivery": {
+                "mode": "Secret", "onSecretLoss": "Rotate",
+                "secretTemplate": {"type": "Opaque", "includePrevious": false, "keys": keys},
+            },
+            "rotation": {
+                "retainFor": "1h", "retirement": "AfterRetain", "idleFor": "15m",
+                "maxRetain": "168h", "minRestartInterval": "5m",
+            },
+        }), "{:?}", object.data);
         let unobserved = |status: Option<i64>| ensure_is(status, -1);
         unobserved(site.api::<ZenServer>().get("prod").await?.status.map(|s| s.observed_generation))?;
         unobserved(site.api::<ZenServiceAccount>().get("ci").await?.status.map(|s| s.observed_generation))?;

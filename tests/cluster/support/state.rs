@@ -19,7 +19,7 @@ const KINDS: [(&str, &str); 9] = [
 ];
 
 /// Times, versions, addresses.
-const PASSING: [&str; 12] = [
+const PASSING: [&str; 14] = [
     "uid",
     "resourceVersion",
     "creationTimestamp",
@@ -27,6 +27,8 @@ const PASSING: [&str; 12] = [
     "lastTransitionTime",
     "lastUpdateTime",
     "lastRotatedTime",
+    "nextRotationTime",
+    "createdTime",
     "validUntil",
     "clusterIP",
     "clusterIPs",
