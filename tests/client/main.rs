@@ -12,6 +12,7 @@
 mod door;
 mod freshness;
 mod revocation;
+mod rotation;
 #[path = "../cluster/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the cluster tests")]
 mod support;

@@ -12,9 +12,10 @@ use kube::{
     api::{ListParams, PostParams},
 };
 use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
 use zenop::api::{ZenAPIKey, ZenServer, ZenServiceAccount};
 
-use crate::support::{Site, account, key, server, site, site::resource};
+use crate::support::{PATIENCE, Site, account, key, server, site, site::resource};
 
 /// An object with one part of its spec replaced.
 fn set(mut object: Value, path: &str, value: Value) -> Value {
@@ -395,7 +396,7 @@ async fn kubectl_explains_every_field() -> Result<()> {
             let schema = serde_json::to_value(version.schema)?;
             for part in ["spec", "status"] {
                 let place = format!("{}.{part}", crd.spec.names.kind.to_lowercase());
-                let shown = site.kubectl(&["explain", &place, "--recursive"]).await?;
+                let shown = explained(site, &place).await?;
                 let mut fields = Vec::new();
                 collect(&schema["openAPIV3Schema"]["properties"][part], &mut fields)?;
                 ensure!(fields.len() > 3, "{place} has no fields");
@@ -411,6 +412,21 @@ async fn kubectl_explains_every_field() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// What kubectl explains, once the API server has published the schema.
+async fn explained(site: &Site, place: &str) -> Result<String> {
+    let ask = async {
+        loop {
+            match site.kubectl(&["explain", place, "--recursive"]).await {
+                Err(error) if error.to_string().contains("couldn't find resource") => {
+                    sleep(Duration::from_millis(200)).await;
+                }
+                told => return told,
+            }
+        }
+    };
+    timeout(PATIENCE, ask).await?
 }
 
 /// The names of all fields of a schema, each of which must have a description.
