@@ -14,11 +14,14 @@
 
 mod consumers;
 mod decide;
+mod due;
 mod issue;
 mod parties;
+mod place;
 mod retire;
 mod secret;
 mod source;
+mod status;
 #[cfg(test)]
 mod tests;
 mod timing;
@@ -33,25 +36,25 @@ use uuid::Uuid;
 use self::{
     consumers::{Delivered, Rollout, Workload, roll_out},
     decide::{HeldKey, Situation, Step, Wanted, stalled, step},
+    due::is_due,
     issue::issue,
-    parties::{Parties, activity, waiting, warned_from},
-    retire::{Retention, second},
-    secret::{Names, Template, held_keys, keys_in},
+    parties::{Parties, waiting},
+    place::{Siblings, adoptable, siblings},
+    retire::Retention,
+    secret::{Names, Template, held_keys},
     source::{Given, Missing, given},
-    timing::{Calendar, Moment},
+    timing::Calendar,
 };
 use super::{
     Fresh, Reader, Reconciled,
-    driver::spread,
     error::{CallError, Invalid},
-    foreign::Claim,
-    plan::{Doomed, Fact, Live, Plan, Verdict},
+    plan::{Doomed, Live, Plan},
     service_account::holds_name,
 };
 use crate::{
     api::{
-        Adoption, DeliveryMode, KeyGeneration, KeyState, SourceType, ZenAPIKey, ZenAPIKeyStatus,
-        ZenServer, ZenServiceAccount, annotation, condition, reason,
+        DeliveryMode, KeyGeneration, KeyState, SourceType, ZenAPIKey, ZenAPIKeyStatus, ZenServer,
+        ZenServiceAccount, annotation, reason,
     },
     auth::{api_key::ApiKey, keyring::Keyring},
 };
@@ -73,15 +76,6 @@ pub struct Observed {
     source: Option<Live>,
     siblings: Siblings,
     workloads: Option<Vec<Workload>>,
-}
-
-/// The other keys of the namespace.
-#[derive(Debug, Default)]
-struct Siblings {
-    /// How many keys of the account are older.
-    older: usize,
-    /// The ids in use, by older keys, and whose they are.
-    ids: Vec<(String, String)>,
 }
 
 /// A key that can be issued and delivered.
@@ -199,7 +193,7 @@ impl Reconciled for ZenAPIKey {
                 secret,
             },
             None => Wanted::Drawn {
-                due: due(self, &calendar, &parties, &old, now),
+                due: is_due(self, &calendar, &parties, &old, now),
             },
         };
         let last = self.status.as_ref().and_then(last_number);
@@ -278,74 +272,6 @@ impl ZenAPIKey {
     fn is_delivered(&self) -> bool {
         self.spec.delivery.mode == DeliveryMode::Secret
     }
-
-    /// Whether its name for a Secret, its id and its place among the account's keys are free.
-    fn check_place(
-        &self,
-        seen: &Observed,
-        parties: &Parties,
-        old: &ZenAPIKeyStatus,
-        id: Uuid,
-        adopts: bool,
-    ) -> Result<(), Invalid> {
-        let id = id.to_string();
-        if let Some((_, holder)) = seen.siblings.ids.iter().find(|(taken, _)| *taken == id) {
-            let message = format!(
-                "the id {id} in its text belongs to the older ZenAPIKey {holder}; \
-                 make another with kubectl zen key new --offline"
-            );
-            return Err(stalled(reason::KEY_ID_CONFLICT, message));
-        }
-        let most = usize::try_from(parties.policy().max_per_account).unwrap_or(usize::MAX);
-        if old.generation.is_none() && seen.siblings.older >= most {
-            let message = format!(
-                "ZenServiceAccount {} has {most} older keys, and ZenServer {} allows no more \
-                 (spec.policy.keys.maxPerAccount): delete one",
-                self.spec.service_account_ref.name,
-                parties.server.name_any(),
-            );
-            return Err(stalled(reason::POLICY_VIOLATION, message));
-        }
-        if !self.is_delivered() || adopts {
-            return Ok(());
-        }
-        let claim = Claim {
-            kind: "ZenAPIKey",
-            name: &self.name_any(),
-            uid: &self.uid().unwrap_or_default(),
-            remedy: "set spec.delivery.secretName to another name, \
-                     or take it over with spec.adoption",
-        };
-        claim.check("Secret", &self.secret_name(), seen.secret.as_ref())
-    }
-}
-
-/// The other keys of the namespace, as far as they are older.
-fn siblings(key: &ZenAPIKey, read: &Reader) -> Siblings {
-    // Asked for only where it is needed: it looks at every key.
-    let issued = key.status.as_ref().is_some_and(|s| s.generation.is_some());
-    if issued && key.spec.source.source_type == SourceType::Generated {
-        return Siblings::default();
-    }
-    let seniority = |key: &ZenAPIKey| (key.creation_timestamp(), key.uid());
-    let own = seniority(key);
-    let older = read
-        .views()
-        .keys
-        .state_filter(|other| other.namespace() == key.namespace() && seniority(other) < own);
-    let of_account = older.iter().filter(|other| {
-        other.spec.service_account_ref == key.spec.service_account_ref
-            && other.metadata.deletion_timestamp.is_none()
-    });
-    let ids = older.iter().flat_map(|other| {
-        let recorded = other.status.as_ref().and_then(|s| s.key_id.clone());
-        let ids = [recorded, other.uid()].into_iter().flatten();
-        ids.map(|id| (id, other.name_any()))
-    });
-    Siblings {
-        older: of_account.count(),
-        ids: ids.collect(),
-    }
 }
 
 /// Whether consumers may have to be restarted or waited for: after a rotation, until all are done.
@@ -391,80 +317,6 @@ fn missing(why: Missing) -> Invalid {
         },
         Missing::Unusable(message) => stalled(reason::SOURCE_INVALID, message),
     }
-}
-
-/// The key in a Secret that nobody owns and that we were asked to take over.
-fn adoptable(key: &ZenAPIKey, seen: &Observed, old: &ZenAPIKeyStatus) -> Option<Given> {
-    if old.generation.is_some() || key.spec.source.source_type != SourceType::Generated {
-        return None;
-    }
-    let secret = seen.secret.as_ref().filter(|s| s.controller.is_none())?;
-    let allowed = match key.spec.adoption {
-        Adoption::Never => false,
-        Adoption::IfUnowned => {
-            let wanted = format!("{}/{}", key.namespace()?, key.name_any());
-            let annotations = secret.body.pointer("/metadata/annotations");
-            annotations.and_then(|all| all.get(annotation::ADOPT)?.as_str()) == Some(&wanted)
-        }
-        Adoption::Force => is_set(key, annotation::FORCE),
-    };
-    let found = keys_in(secret).into_iter().next().filter(|_| allowed)?;
-    Some(Given {
-        id: found.id,
-        digest: found.secret.digest(),
-        secret: Some(found.secret),
-    })
-}
-
-/// Whether the current key is to be replaced now.
-fn due(
-    key: &ZenAPIKey,
-    calendar: &Calendar,
-    parties: &Parties,
-    old: &ZenAPIKeyStatus,
-    now: Timestamp,
-) -> bool {
-    let by_time = due_at(key, calendar, parties, old).is_some_and(|due| due <= now);
-    let open = is_set(key, annotation::FORCE) || calendar.in_window(now) <= now;
-    (is_asked(key, old) || by_time) && !is_over(key, now) && open
-}
-
-/// Whether the trigger has a value that was not acted on.
-fn is_asked(key: &ZenAPIKey, status: &ZenAPIKeyStatus) -> bool {
-    let trigger = &key.spec.rotation.trigger;
-    trigger.is_some() && *trigger != status.last_handled_trigger && status.generation.is_some()
-}
-
-/// Whether its end is fixed and past: then it is not made again.
-fn is_over(key: &ZenAPIKey, now: Timestamp) -> bool {
-    key.spec.expires_at.as_ref().is_some_and(|end| end.0 <= now)
-}
-
-/// When the current key is due, whatever windows there are.
-fn due_at(
-    key: &ZenAPIKey,
-    calendar: &Calendar,
-    parties: &Parties,
-    status: &ZenAPIKeyStatus,
-) -> Option<Timestamp> {
-    let current = status
-        .generations
-        .iter()
-        .find(|g| g.state == KeyState::Current)?;
-    let made = current
-        .created_time
-        .as_ref()
-        .or(status.last_rotated_time.as_ref())?
-        .0;
-    let can = key.spec.source.source_type == SourceType::Generated;
-    calendar
-        .due(Moment {
-            made,
-            ends: parties.end(key, made),
-            within: parties.policy().require_rotation_within,
-            spread: spread(key),
-        })
-        .filter(|_| can)
 }
 
 impl Valid {
@@ -546,184 +398,5 @@ impl Valid {
             id: self.key,
             secret: held.secret.clone(),
         })
-    }
-
-    fn verdict(&self, status: &ZenAPIKeyStatus) -> Verdict {
-        let paused = if self.paused {
-            "; paused: nothing is changed"
-        } else {
-            ""
-        };
-        let Some(current) = status.generation else {
-            return Verdict::Waiting {
-                reason: reason::PAUSED,
-                message: "paused before a key was made; remove the annotation zenop.dev/paused"
-                    .into(),
-            };
-        };
-        let message = match &self.secret_name {
-            Some(name) => format!("Secret {name} holds the key (generation {current}){paused}"),
-            None => format!("the key is accepted (generation {current}){paused}"),
-        };
-        Verdict::Ready { message }
-    }
-
-    /// The conditions that only keys have, and when time alone will change one.
-    fn facts(&self, status: &ZenAPIKeyStatus) -> (Vec<Fact>, Option<Timestamp>) {
-        let ends = status.expires_at.as_ref().map(|end| end.0);
-        let (active, changes) = activity(&self.object, &self.parties.account, ends, self.now);
-        let mut facts = vec![active];
-        let mut times: Vec<_> = changes.into_iter().collect();
-        if let (Some(name), Some(current)) = (&self.secret_name, status.generation) {
-            facts.push(Fact {
-                condition: condition::SECRET_PUBLISHED,
-                holds: true,
-                reason: reason::PUBLISHED,
-                message: format!("Secret {name} holds the key (generation {current})"),
-            });
-        }
-        if self.paused {
-            facts.push(Fact {
-                condition: condition::PAUSED,
-                holds: true,
-                reason: reason::PAUSED,
-                message: "nothing is made, rotated or published; expiry and revocation go on. \
-                          Remove the annotation zenop.dev/paused to go on"
-                    .into(),
-            });
-        }
-        let current = status
-            .generations
-            .iter()
-            .find(|g| g.state == KeyState::Current);
-        let made = current.and_then(|g| Some(g.created_time.as_ref()?.0));
-        if let (Some(made), Some(ends)) = (made, ends) {
-            let rotated = status
-                .next_rotation_time
-                .as_ref()
-                .is_some_and(|at| at.0 < ends);
-            let from = warned_from(made, ends);
-            if from <= self.now && self.now < ends && !rotated {
-                facts.push(Fact {
-                    condition: condition::EXPIRING_SOON,
-                    holds: true,
-                    reason: reason::EXPIRING_SOON,
-                    message: format!(
-                        "the key dies at {ends}; set a later spec.expiresAt, or have it rotated \
-                         by spec.rotation"
-                    ),
-                });
-            } else if !rotated {
-                times.push(from);
-            }
-        }
-        facts.extend(self.overdue(made, &mut times));
-        (facts, times.into_iter().filter(|at| self.now < *at).min())
-    }
-
-    /// Whether a rotation is due and does not happen, and why.
-    fn overdue(&self, made: Option<Timestamp>, times: &mut Vec<Timestamp>) -> Option<Fact> {
-        let made = made?;
-        let fact = |reason, message| {
-            Some(Fact {
-                condition: condition::ROTATION_OVERDUE,
-                holds: true,
-                reason,
-                message,
-            })
-        };
-        let is_current = matches!(self.step, Step::Keep { .. });
-        let due = due_at(&self.object, &self.calendar, &self.parties, &self.old);
-        if let Some(due) = due.filter(|due| *due <= self.now && is_current && self.paused) {
-            let message = format!(
-                "the key was due for rotation at {due} and is paused; remove the annotation \
-                 zenop.dev/paused"
-            );
-            return fact(reason::PAUSED, message);
-        }
-        let within = self.parties.policy().require_rotation_within?;
-        let latest = timing::plus(made, timing::signed(within));
-        if self.now < latest {
-            times.push(latest);
-            return None;
-        }
-        if !is_current {
-            return None;
-        }
-        let server = self.parties.server.name_any();
-        if self.object.spec.source.source_type != SourceType::Generated {
-            let message = format!(
-                "ZenServer {server} requires a rotation every {within}: change the key at its \
-                 source"
-            );
-            return fact(reason::ROTATION_OVERDUE, message);
-        }
-        let message = format!(
-            "ZenServer {server} requires a rotation every {within}, and no window of \
-             spec.rotation.windows was open; annotate the key with zenop.dev/force=true"
-        );
-        fact(reason::OUTSIDE_WINDOW, message)
-    }
-
-    /// Status with these generations.
-    fn status(
-        &self,
-        generations: Vec<KeyGeneration>,
-        consumers: Vec<crate::api::ConsumerStatus>,
-    ) -> ZenAPIKeyStatus {
-        let current = generations.iter().find(|g| g.state == KeyState::Current);
-        let number = current.map(|g| g.generation);
-        let fingerprint = current.and_then(|g| Some(g.verifier.get(..8)?.to_owned()));
-        let made = current.and_then(|g| g.created_time.clone());
-        let rotated = made.or(self.old.last_rotated_time.clone());
-        let published = self
-            .secret_name
-            .clone()
-            .map(|name| crate::api::DeliveryStatus { name });
-        let ends = rotated
-            .as_ref()
-            .and_then(|made| self.parties.end(&self.object, made.0));
-        let mut status = ZenAPIKeyStatus {
-            key_id: Some(self.key.to_string()),
-            account_id: Some(self.account.to_string()),
-            generation: number,
-            fingerprint,
-            last_rotated_time: number.and(rotated),
-            expires_at: number.and(ends).map(second),
-            secret_ref: number.and(published),
-            last_handled_trigger: self.handled_trigger(),
-            consumers,
-            generations,
-            ..ZenAPIKeyStatus::default()
-        };
-        status.next_rotation_time = self.next_rotation(&status).map(second);
-        status
-    }
-
-    fn next_rotation(&self, status: &ZenAPIKeyStatus) -> Option<Timestamp> {
-        if self.paused || is_over(&self.object, self.now) {
-            return None;
-        }
-        let by_time = due_at(&self.object, &self.calendar, &self.parties, status);
-        let asked = is_asked(&self.object, status).then_some(self.now);
-        let due = asked.or(by_time)?;
-        let forced = is_set(&self.object, annotation::FORCE);
-        Some(if forced {
-            due
-        } else {
-            self.calendar.in_window(due.max(self.now)).max(due)
-        })
-    }
-
-    /// The trigger that the key of this pass was made for: recorded with it, before it is
-    /// delivered, so that another value that comes in between asks for another key.
-    fn handled_trigger(&self) -> Option<String> {
-        let trigger = &self.object.spec.rotation.trigger;
-        match &self.step {
-            Step::Draw { .. } | Step::Take { .. } => {
-                trigger.clone().or(self.old.last_handled_trigger.clone())
-            }
-            Step::Keep { .. } | Step::Confirm { .. } => self.old.last_handled_trigger.clone(),
-        }
     }
 }

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::{KindStatus, OnSecretLoss},
+    api::{Adoption, KindStatus, OnSecretLoss, condition},
     auth::api_key::KeySecret,
+    reconcile::plan::{Fact, Verdict},
 };
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
