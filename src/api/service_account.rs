@@ -48,7 +48,7 @@ use super::common::{LocalRef, conditions, kind_status, unobserved, yes};
     ),
     printcolumn(
         name = "NextExpiry",
-        type_ = "date",
+        type_ = "string",
         json_path = ".status.nextExpiryTime",
         description = "When the next key expires"
     ),

@@ -72,7 +72,11 @@ impl Retention {
             next = [next, goes].into_iter().flatten().min();
             let recorded = generation.valid_until.as_ref().map(|end| end.0);
             // Shortened where the spec was, never lengthened.
-            let latest = plus(replaced, self.longest());
+            let latest = match goes {
+                // Known now, so that it goes though nobody looks then.
+                Some(goes) if self.idle.is_none() => goes,
+                _ => plus(replaced, self.longest()),
+            };
             let end = recorded.map_or(latest, |recorded| recorded.min(latest));
             kept.push(KeyGeneration {
                 valid_until: Some(second(end)),
