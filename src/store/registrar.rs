@@ -1,0 +1,163 @@
+//! Changes to accounts and keys, in domain words.
+//!
+//! What is declared, by a person or by a GitOps tool, is theirs to change: here only what was made
+//! here is changed. A change is done when its future ends; a view shows it a moment later.
+
+use std::{fmt, time::Duration};
+
+use futures::future::BoxFuture;
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::auth::api_key::KeyDigest;
+
+/// Makes, changes and deletes accounts and keys of one server.
+pub trait Registrar: Send + Sync + 'static {
+    /// Makes an account; its id. Its name is nobody else's.
+    fn create_account(&self, account: NewAccount) -> Changing<'_, Uuid>;
+
+    /// Changes an account.
+    fn update_account(&self, account: Object, update: Update) -> Changing<'_, ()>;
+
+    /// Deletes an account and its keys. One that has declared keys stays.
+    fn delete_account(&self, account: Object) -> Changing<'_, ()>;
+
+    /// Makes a key of an account. Its name is no other's of that account.
+    fn create_key(&self, account: Object, key: NewKey) -> Changing<'_, Object>;
+
+    /// Changes a key.
+    fn update_key(&self, key: Object, update: Update) -> Changing<'_, ()>;
+
+    /// Replaces a key by another of the same id.
+    fn rotate_key(&self, key: Object, replacement: Replacement) -> Changing<'_, Replaced>;
+
+    /// Takes back a replacement, unless it is too late for it.
+    fn restore_key(&self, replaced: Replaced) -> Changing<'_, ()>;
+
+    /// Deletes a key.
+    fn delete_key(&self, key: Object) -> Changing<'_, ()>;
+}
+
+/// A change under way.
+pub type Changing<'a, T> = BoxFuture<'a, Result<T, NotChanged>>;
+
+/// One object, and no other that ever has its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Its id.
+    pub uid: Uuid,
+    /// Its name. An account's or a key's name in ZenML is another.
+    pub name: String,
+}
+
+/// An account to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewAccount {
+    /// Its name in ZenML.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// Whether it may log in.
+    pub active: bool,
+}
+
+/// A key to be made. Its text is not told.
+#[derive(Clone)]
+pub struct NewKey {
+    /// The id in its text.
+    pub id: Uuid,
+    /// What stands for it.
+    pub digest: KeyDigest,
+    /// Its name in ZenML.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// How many keys the account may have with it.
+    pub at_most: usize,
+}
+
+/// What is to be changed; `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Update {
+    /// The name in ZenML.
+    pub name: Option<String>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Whether it may log in.
+    pub active: Option<bool>,
+}
+
+/// What replaces a key.
+#[derive(Clone, Copy)]
+pub struct Replacement {
+    /// What stands for the new one.
+    pub digest: KeyDigest,
+    /// How long the old one is still accepted.
+    pub retain: Duration,
+}
+
+/// What was before a replacement, so that it can be taken back.
+#[derive(Clone)]
+pub struct Replaced {
+    /// Which key.
+    pub key: Object,
+    /// The version that the replacement brought; empty where there is none.
+    pub version: String,
+    /// What is to be put back, in the words of the implementation.
+    pub before: serde_json::Value,
+}
+
+/// Why nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum NotChanged {
+    /// Another has the name.
+    #[error("the name is taken")]
+    Exists,
+    /// There is no such object any more.
+    #[error("it does not exist")]
+    Gone,
+    /// The account has as many keys as it may have.
+    #[error("the account has {0} API keys, which is all that it may have")]
+    TooMany(usize),
+    /// It was made by somebody else.
+    #[error("{0}")]
+    Declared(Declared),
+    /// A rule of the cluster does not allow it.
+    #[error("a rule of the cluster does not allow it")]
+    Refused,
+    /// We lack the right.
+    #[error("the server lacks the right")]
+    Forbidden,
+    /// Nobody answered, or others changed it all the time. It may have been done.
+    #[error("the Kubernetes API did not do it in time")]
+    Unreachable,
+}
+
+/// Where something is declared that cannot be changed here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// `service account` or `API key`.
+    pub what: &'static str,
+    /// Its name in ZenML.
+    pub name: String,
+    /// Kind, namespace and name of the object.
+    pub object: String,
+    /// Who keeps it as it is, if that is known.
+    pub owner: Option<String>,
+}
+
+impl fmt::Display for Declared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            what,
+            name,
+            object,
+            owner,
+        } = self;
+        write!(f, "The {what} '{name}' is declared in Kubernetes as {object}")?;
+        if let Some(owner) = owner {
+            write!(f, ", managed by {owner}")?;
+        }
+        f.write_str(": change it there.")
+    }
+}
