@@ -4,7 +4,7 @@
 //! credential it is refused as such; `ZENKEY_…` is an API key; anything else is a token. Either
 //! is checked against the state of this moment, so what was revoked is refused at once.
 
-use std::{convert::Infallible, future::ready};
+use std::future::ready;
 
 use axum::{
     extract::{FromRequestParts, Request},
@@ -116,9 +116,4 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
         scheme.eq_ignore_ascii_case("bearer") && !credential.trim().is_empty()
     });
     Ok(bearer.map(|(_, credential)| credential))
-}
-
-/// Stands where the table lets administrators in only: no account is one yet.
-pub(super) async fn later() -> Result<Infallible, Refusal> {
-    Err(Refusal::Unexpected)
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     auth::principal::Refused,
-    store::Unavailable,
+    store::{NotChanged, Unavailable, registrar::Declared},
     wire::{
         error::{Exception, Plain, Raised, Unexpected},
         login::Grant,
@@ -65,6 +65,33 @@ pub enum Refusal {
     #[error(transparent)]
     NoPage(#[from] list::NoPage),
 
+    /// Another has the name.
+    #[error("{0}")]
+    Exists(String),
+    /// It is kept as it is by somebody else.
+    #[error("{0}")]
+    Declared(Declared),
+    /// The account may have no more keys.
+    #[error(
+        "Unable to create an API key for the '{account}' service account: it has {keys}, which is \
+         all that the server's policy allows (policy.keys.maxPerAccount). Delete one first."
+    )]
+    TooManyKeys {
+        /// The account's name.
+        account: String,
+        /// How many it has.
+        keys: usize,
+    },
+    /// What was made is not accepted yet, so it was taken back.
+    #[error(
+        "Nothing was changed: the operator did not take it up in time. Is it running? \
+         See the ZenServer's and the operator's state, then try again."
+    )]
+    NotTakenUp,
+    /// Kubernetes did not do it.
+    #[error("{}", not_changed(.0))]
+    NotChanged(NotChanged),
+
     /// Path, query or form cannot be read.
     #[error("{0}")]
     Malformed(&'static str),
@@ -110,6 +137,19 @@ pub enum Refusal {
     Unexpected,
 }
 
+impl Refusal {
+    /// Whether the request was not at fault.
+    pub(super) fn is_ours(&self) -> bool {
+        match self {
+            Self::Unavailable(_) | Self::NotTakenUp | Self::Unexpected => true,
+            Self::NotChanged(why) => {
+                matches!(why, NotChanged::Unreachable | NotChanged::Forbidden)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Marks an answer that gets an `X-Request-ID`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Traced;
@@ -135,6 +175,20 @@ impl IntoResponse for Refusal {
             Self::NoAccount(_) | Self::NoKey { .. } | Self::NoProject(_) | Self::NoStack(_) => {
                 missing(&text)
             }
+            Self::Exists(_) | Self::Declared(_) | Self::TooManyKeys { .. } => {
+                raised(StatusCode::CONFLICT, "EntityExistsError")
+            }
+            // Not 503: the client would repeat it for minutes before it shows the text.
+            Self::NotTakenUp => raised(StatusCode::INTERNAL_SERVER_ERROR, "EntityCreationError"),
+            Self::NotChanged(NotChanged::Unreachable) => (
+                [(RETRY_AFTER, HeaderValue::from_static("2"))],
+                raised(StatusCode::SERVICE_UNAVAILABLE, "RuntimeError"),
+            )
+                .into_response(),
+            Self::NotChanged(NotChanged::Forbidden) => {
+                raised(StatusCode::INTERNAL_SERVER_ERROR, "RuntimeError")
+            }
+            Self::NotChanged(_) => raised(StatusCode::FORBIDDEN, "IllegalOperationError"),
             Self::NoPage(_) | Self::NotANumber => raised(StatusCode::BAD_REQUEST, "ValueError"),
             Self::Malformed(_) => bare(&text),
             Self::Filter(_) => filter(&text),
@@ -202,6 +256,20 @@ fn unavailable(why: Unavailable) -> &'static str {
     match why {
         Unavailable::NotSynced => "The server is starting.",
         Unavailable::Stale => "The server cannot be sure of its state.",
+    }
+}
+
+/// The log knows what Kubernetes said.
+fn not_changed(why: &NotChanged) -> &'static str {
+    match why {
+        NotChanged::Unreachable => {
+            "The Kubernetes API did not answer in time; it may have been done."
+        }
+        NotChanged::Forbidden => {
+            "This server lacks the right to change accounts and keys in Kubernetes; the server's \
+             log says which."
+        }
+        _ => "A rule of the cluster does not allow this change; the server's log says which.",
     }
 }
 

@@ -95,6 +95,30 @@ impl<T: DeserializeOwned + Default, S: Sync> FromRequest<S> for Form<T> {
     }
 }
 
+/// A body in JSON, and its bytes. Members that are not known are ignored.
+pub(super) struct Json<T> {
+    pub(super) bytes: Bytes,
+    pub(super) value: T,
+}
+
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        if announced_length(&parts.headers).is_some_and(|length| length > MAX_FORM as u64) {
+            return Err(Refusal::TooLarge);
+        }
+        let bytes = read(body).await?;
+        let value = serde_json::from_slice(&bytes);
+        // What serde says repeats the input.
+        let value = value.map_err(|_| {
+            Refusal::Malformed("The body is not the JSON object that this request wants.")
+        })?;
+        Ok(Self { bytes, value })
+    }
+}
+
 async fn read(body: Body) -> Result<Bytes, Refusal> {
     to_bytes(body, MAX_FORM).await.map_err(|error| {
         let source = std::error::Error::source(&error);

@@ -5,10 +5,12 @@
 //! may be refused with is one closed set (`error`). Nothing here knows what the state comes from.
 
 mod access;
+mod changes;
 mod error;
 mod extract;
 mod layers;
 mod list;
+mod once;
 mod router;
 mod routes;
 mod serve;
@@ -26,18 +28,36 @@ use std::{
 use axum::Router;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
+use zeroize::Zeroizing;
 
 pub use access::{Access, Caller};
 pub use error::Refusal;
 pub use router::{Route, routes};
 pub use serve::{Limits, serve};
 
-use crate::store::{Settings, Store, Unavailable, View};
+use crate::store::{Registrar, Settings, Store, Unavailable, View};
 use layers::{Metrics, SecureHeaders};
+use once::Answers;
 use token_cache::TokenCache;
 
 /// Reads the time.
 pub type Clock = fn() -> Timestamp;
+
+/// Draws randomness that is good for keys.
+pub type Draw = fn(&mut [u8]);
+
+/// What the front door stands on.
+#[derive(Clone)]
+pub struct Ground {
+    /// What it decides by.
+    pub store: Arc<dyn Store>,
+    /// What it changes accounts and keys with.
+    pub registrar: Arc<dyn Registrar>,
+    /// The time of day.
+    pub clock: Clock,
+    /// Where new keys come from.
+    pub draw: Draw,
+}
 
 /// What may be set.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +67,9 @@ pub struct Options {
     pub verified_tokens: u64,
     /// How long a request may take, its body included.
     pub request_timeout: Duration,
+    /// How long a change may take until this server decides by it. Less than a request may take,
+    /// by what Kubernetes needs to make it.
+    pub seen_within: Duration,
 }
 
 impl Default for Options {
@@ -54,6 +77,7 @@ impl Default for Options {
         Self {
             verified_tokens: 10_000,
             request_timeout: Duration::from_secs(20),
+            seen_within: Duration::from_secs(10),
         }
     }
 }
@@ -63,28 +87,23 @@ impl Default for Options {
 pub struct App(Arc<Inner>);
 
 struct Inner {
-    store: Arc<dyn Store>,
-    clock: Clock,
+    ground: Ground,
     options: Options,
     tokens: TokenCache,
+    answers: Answers,
     headers: SecureHeaders,
     metrics: Metrics,
     requests: AtomicU32,
 }
 
 impl App {
-    /// The front door of the server that `store` shows. Its metrics go to `registry`.
-    pub fn new(
-        store: Arc<dyn Store>,
-        clock: Clock,
-        registry: &mut Registry,
-        options: Options,
-    ) -> Self {
+    /// The front door of the server that the store shows. Its metrics go to `registry`.
+    pub fn new(ground: Ground, registry: &mut Registry, options: Options) -> Self {
         Self(Arc::new(Inner {
-            store,
-            clock,
+            ground,
             options,
             tokens: TokenCache::new(options.verified_tokens),
+            answers: Answers::new(),
             headers: SecureHeaders::default(),
             metrics: Metrics::register(router::paths(), registry),
             requests: AtomicU32::new(0),
@@ -98,15 +117,34 @@ impl App {
 
     /// The state, if it may be decided upon. Never held across an await.
     fn view(&self) -> Result<View<'_>, Unavailable> {
-        self.0.store.view()
+        self.0.ground.store.view()
     }
 
     fn settings(&self) -> Option<Arc<Settings>> {
-        self.0.store.settings()
+        self.0.ground.store.settings()
     }
 
     fn now(&self) -> Timestamp {
-        (self.0.clock)()
+        (self.0.ground.clock)()
+    }
+
+    fn store(&self) -> &dyn Store {
+        &*self.0.ground.store
+    }
+
+    fn registrar(&self) -> &Arc<dyn Registrar> {
+        &self.0.ground.registrar
+    }
+
+    /// Random bytes.
+    fn draw<const N: usize>(&self) -> Zeroizing<[u8; N]> {
+        let mut bytes = Zeroizing::new([0; N]);
+        (self.0.ground.draw)(&mut *bytes);
+        bytes
+    }
+
+    fn answers(&self) -> &Answers {
+        &self.0.answers
     }
 
     fn tokens(&self) -> &TokenCache {
@@ -123,6 +161,10 @@ impl App {
 
     fn request_timeout(&self) -> Duration {
         self.0.options.request_timeout
+    }
+
+    fn seen_within(&self) -> Duration {
+        self.0.options.seen_within
     }
 
     /// A number that no other request of this process had lately.

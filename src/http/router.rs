@@ -12,9 +12,12 @@ use axum::{
 
 use super::{
     App, Refusal,
-    access::{Access, Guarded, later},
+    access::{Access, Guarded},
     layers::around,
-    routes::{api_keys, constants, current_user, health, info, login, service_accounts},
+    routes::{
+        api_keys, change_accounts, change_keys, constants, current_user, health, info, login,
+        service_accounts,
+    },
 };
 
 /// A row of the table.
@@ -41,16 +44,16 @@ fn table() -> Table {
         .row(M::GET,    "/api/v1/current-user",     Account, current_user::show)
         // Service accounts and their keys.
         .row(M::GET,    ACCOUNTS,                   Account, service_accounts::list)
-        .row(M::POST,   ACCOUNTS,                   Admin("create service account"), later)
+        .row(M::POST,   ACCOUNTS,                   Admin("create service account"), change_accounts::create)
         .row(M::GET,    ACCOUNT,                    Account, service_accounts::show)
-        .row(M::PUT,    ACCOUNT,                    Admin("update service account"), later)
-        .row(M::DELETE, ACCOUNT,                    Admin("delete service account"), later)
+        .row(M::PUT,    ACCOUNT,                    Admin("update service account"), change_accounts::update)
+        .row(M::DELETE, ACCOUNT,                    Admin("delete service account"), change_accounts::delete)
         .row(M::GET,    KEYS,                       Account, api_keys::list)
-        .row(M::POST,   KEYS,                       Admin("create API key"), later)
+        .row(M::POST,   KEYS,                       Admin("create API key"), change_keys::create)
         .row(M::GET,    KEY,                        Account, api_keys::show)
-        .row(M::PUT,    KEY,                        Admin("update API key"), later)
-        .row(M::DELETE, KEY,                        Admin("delete API key"), later)
-        .row(M::PUT,    ROTATE,                     Admin("rotate API key"), later)
+        .row(M::PUT,    KEY,                        Admin("update API key"), change_keys::update)
+        .row(M::DELETE, KEY,                        Admin("delete API key"), change_keys::delete)
+        .row(M::PUT,    ROTATE,                     Admin("rotate API key"), change_keys::rotate)
         // What a client needs to see to begin.
         .row(M::GET,    "/api/v1/projects",         Account, constants::projects)
         .row(M::GET,    "/api/v1/projects/{project}", Account, constants::project)

@@ -13,10 +13,10 @@ use super::{
     shutdown::Shutdown,
 };
 use crate::{
-    http::{App, Limits, Options, serve},
+    http::{App, Ground, Limits, Options, serve},
     store::{
         Store,
-        kube::{KubeStore, ServerName},
+        kube::{KubeRegistrar, KubeStore, ServerName},
     },
 };
 
@@ -29,9 +29,16 @@ pub async fn run(config: SidecarConfig) -> anyhow::Result<()> {
         namespace: config.namespace,
         name: config.server,
     };
+    let registrar = KubeRegistrar::new(calling.clone(), &server);
     tokio::spawn(Arc::clone(&store).run(watching, calling, server));
     let mut registry = Registry::default();
-    let app = App::new(store.clone(), clock::now, &mut registry, Options::default());
+    let ground = Ground {
+        store: store.clone(),
+        registrar: Arc::new(registrar),
+        clock: clock::now,
+        draw: clock::fill_random,
+    };
+    let app = App::new(ground, &mut registry, Options::default());
     admin::serve(config.admin_listen, registry, readiness(store)).await?;
     let listener = TcpListener::bind(config.listen)
         .await

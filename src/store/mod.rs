@@ -2,15 +2,18 @@
 
 pub mod kube;
 mod memory;
+pub mod registrar;
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use parking_lot::MappedRwLockReadGuard;
 use thiserror::Error;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 pub use memory::MemoryStore;
+pub use registrar::{NotChanged, Registrar};
 
 use crate::auth::{
     directory::{Directory, Lifetimes},
@@ -32,6 +35,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// The server's settings as last seen, however old; `None` before they were.
     fn settings(&self) -> Option<Arc<Settings>>;
+
+    /// Tells when the view changed.
+    fn changed(&self) -> watch::Receiver<()>;
 }
 
 /// A consistent state of one server.

@@ -13,8 +13,8 @@ use crate::auth::api_key::KeyDigest;
 
 /// Makes, changes and deletes accounts and keys of one server.
 pub trait Registrar: Send + Sync + 'static {
-    /// Makes an account; its id. Its name is nobody else's.
-    fn create_account(&self, account: NewAccount) -> Changing<'_, Uuid>;
+    /// Makes an account. Its name is nobody else's.
+    fn create_account(&self, account: NewAccount) -> Changing<'_, Object>;
 
     /// Changes an account.
     fn update_account(&self, account: Object, update: Update) -> Changing<'_, ()>;
@@ -154,7 +154,10 @@ impl fmt::Display for Declared {
             object,
             owner,
         } = self;
-        write!(f, "The {what} '{name}' is declared in Kubernetes as {object}")?;
+        write!(
+            f,
+            "The {what} '{name}' is declared in Kubernetes as {object}"
+        )?;
         if let Some(owner) = owner {
             write!(f, ", managed by {owner}")?;
         }

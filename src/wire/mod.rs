@@ -3,6 +3,7 @@
 //! Answers borrow what they show, so that rendering a list copies no text.
 
 pub mod account;
+pub mod change;
 pub mod error;
 pub mod login;
 pub mod resource;

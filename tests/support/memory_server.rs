@@ -1,5 +1,5 @@
 //! Serves accounts in memory on a port of the loopback, to try a client on: prints the keys of
-//! two accounts, then serves until it is interrupted.
+//! two accounts, of which the first is an administrator, then serves until it is interrupted.
 //!
 //! `cargo run --example memory-server -- 18240`
 
@@ -24,16 +24,16 @@ async fn main() -> anyhow::Result<()> {
             let account = support::add_account(state, n, name);
             let key = support::add_key(state, account, n, "default");
             println!("{name} {}", *key.text());
+            if let Some(mut account) = state.directory.remove_account(account) {
+                account.admin = n == 1;
+                state.directory.put_account(account);
+            }
         }
     });
     #[expect(clippy::disallowed_methods, reason = "the root of this program")]
     let clock = jiff::Timestamp::now;
-    let app = App::new(
-        Arc::new(store),
-        clock,
-        &mut Registry::default(),
-        Options::default(),
-    );
+    let ground = support::ground(&Arc::new(store), clock);
+    let app = App::new(ground, &mut Registry::default(), Options::default());
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let end = async { drop(tokio::signal::ctrl_c().await) };
     serve(listener, app.router(), Limits::default(), end).await;

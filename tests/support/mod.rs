@@ -5,7 +5,10 @@
     reason = "a fixture that cannot be made ends the test"
 )]
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -16,6 +19,7 @@ use zenop::{
         directory::{Account, Directory, Generation, Key, Lifetimes, Seen, Window},
         keyring::Keyring,
     },
+    http::Ground,
     store::{HeaderSettings, MemoryStore, Settings, State},
 };
 
@@ -56,6 +60,24 @@ pub fn empty() -> MemoryStore {
         keyring: keyring(1),
         directory: Directory::default(),
     })
+}
+
+/// What a front door on that store stands on. Its keys count from 1.
+pub fn ground(store: &Arc<MemoryStore>, clock: fn() -> Timestamp) -> Ground {
+    Ground {
+        store: store.clone(),
+        registrar: store.clone(),
+        clock,
+        draw,
+    }
+}
+
+/// Not random, and never the same.
+fn draw(bytes: &mut [u8]) {
+    static DRAWN: AtomicU64 = AtomicU64::new(1);
+    bytes.fill(0xdd);
+    let n = DRAWN.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    bytes[..8].copy_from_slice(&n);
 }
 
 /// Adds an account of number `n`.

@@ -90,6 +90,10 @@ No spec of a custom resource is ever written, and only Secrets are ever deleted:
 - apiGroups: [zenop.dev]
   resources: [zenservers, zenserviceaccounts, zenapikeys]
   verbs: [get, list, watch]
+# What it passes on to the servers, which make accounts and keys for ZenML's API.
+- apiGroups: [zenop.dev]
+  resources: [zenserviceaccounts, zenapikeys]
+  verbs: [create, patch, delete]
 - apiGroups: [zenop.dev]
   resources: [zenservers/status, zenserviceaccounts/status, zenapikeys/status]
   verbs: [patch]

@@ -23,6 +23,37 @@ pub(in crate::http) struct Metrics {
     requests: Family<Answered, Counter>,
     seconds: Family<Route, Histogram>,
     logins: Family<Login, Counter>,
+    changes: Family<ChangeLabels, Counter>,
+    revocations: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChangeLabels {
+    change: Changed,
+    outcome: ChangeOutcome,
+}
+
+/// What is changed through ZenML's API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(in crate::http) enum Changed {
+    CreateAccount,
+    UpdateAccount,
+    DeleteAccount,
+    CreateKey,
+    UpdateKey,
+    RotateKey,
+    DeleteKey,
+}
+
+/// How a change ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(in crate::http) enum ChangeOutcome {
+    /// It was made.
+    Done,
+    /// The request was at fault.
+    Refused,
+    /// We were, or Kubernetes, or the operator.
+    Failed,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -79,6 +110,8 @@ impl Metrics {
                 Histogram::new(exponential_buckets(0.000_1, 4.0, 8))
             }),
             logins: Family::default(),
+            changes: Family::default(),
+            revocations: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
         };
         registry.register(
             "zenop_http_requests",
@@ -91,6 +124,17 @@ impl Metrics {
             metrics.seconds.clone(),
         );
         registry.register("zenop_logins", "Logins by outcome", metrics.logins.clone());
+        registry.register(
+            "zenop_changes",
+            "Changes to accounts and keys through ZenML's API, by outcome",
+            metrics.changes.clone(),
+        );
+        registry.register(
+            "zenop_revocation_seconds",
+            "From Kubernetes' answer to a deactivation, deletion or rotation through ZenML's API \
+             until this server refuses",
+            metrics.revocations.clone(),
+        );
         // A rate can be asked of what begins with 0.
         for outcome in LoginOutcome::ALL {
             drop(metrics.logins.get_or_create(&Login { outcome }));
@@ -120,6 +164,17 @@ impl Metrics {
         self.seconds
             .get_or_create(&Route { route })
             .observe(took.as_secs_f64());
+    }
+
+    pub(in crate::http) fn changed(&self, change: Changed, outcome: ChangeOutcome) {
+        let labels = ChangeLabels { change, outcome };
+        self.changes.get_or_create(&labels).inc();
+    }
+
+    /// Changes that others make are not measured: Kubernetes does not say when, to more than a
+    /// second.
+    pub(in crate::http) fn revoked(&self, took: Duration) {
+        self.revocations.observe(took.as_secs_f64());
     }
 
     pub(in crate::http) fn login(&self, outcome: LoginOutcome) {

@@ -18,7 +18,7 @@ use axum::{
 use futures::FutureExt;
 use tracing::{debug, error};
 
-pub(super) use metrics::{LoginOutcome, Metrics};
+pub(super) use metrics::{ChangeOutcome, Changed, LoginOutcome, Metrics};
 pub(super) use secure_headers::SecureHeaders;
 
 use super::{

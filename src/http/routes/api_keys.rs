@@ -1,4 +1,4 @@
-//! API keys of a service account (zenml-wire.md 8.2). The key itself is never shown.
+//! API keys of a service account (zenml-wire.md 8.2). The key itself is not shown.
 
 use axum::{extract::State, http::Uri, response::Response};
 use jiff::Timestamp;
@@ -38,7 +38,9 @@ pub(in crate::http) async fn list(
     let (view, now) = (app.view()?, app.now());
     let account = service_accounts::find(&view.directory, &NameOrId::Id(account))?;
     let keys = view.directory.keys_of(account);
-    let page = query.page(keys, now, |key| rendered(account, key, query.hydrate, now))?;
+    let page = query.page(keys, now, |key| {
+        rendered(account, key, None, query.hydrate, now)
+    })?;
     json(&page)
 }
 
@@ -51,10 +53,14 @@ pub(in crate::http) async fn show(
     let view = app.view()?;
     let account = service_accounts::find(&view.directory, &NameOrId::Id(account))?;
     let key = find(&view.directory, account, &wanted)?;
-    json(&rendered(account, key, hydrate, app.now()))
+    json(&rendered(account, key, None, hydrate, app.now()))
 }
 
-fn find<'a>(
+/// A key of an account by name or id. Of several of one name, the oldest.
+///
+/// # Errors
+/// [`Refusal::NoKey`].
+pub(super) fn find<'a>(
     directory: &'a Directory,
     account: &Account,
     wanted: &NameOrId,
@@ -63,18 +69,28 @@ fn find<'a>(
         NameOrId::Id(id) => key.id == *id,
         NameOrId::Name(name) => key.name == *name,
     };
-    let found = directory.keys_of(account).find(is_wanted);
+    let found = directory
+        .keys_of(account)
+        .filter(is_wanted)
+        .min_by_key(|key| (key.created, key.uid));
     found.ok_or_else(|| Refusal::NoKey {
         key: wanted.to_string(),
         account: account.id,
     })
 }
 
-fn rendered<'a>(account: &'a Account, key: &'a Key, hydrate: bool, now: Timestamp) -> ApiKey<'a> {
+/// A key as it is shown; its text only where it was just made.
+pub(super) fn rendered<'a>(
+    account: &'a Account,
+    key: &'a Key,
+    text: Option<&'a str>,
+    hydrate: bool,
+    now: Timestamp,
+) -> ApiKey<'a> {
     let body = ApiKeyBody {
         created: Time(key.created),
         updated: Time(updated(key)),
-        key: None,
+        key: text,
         active: key.is_active(now),
         service_account: service_accounts::rendered(account, false, now),
     };

@@ -121,12 +121,14 @@ impl Parts<'_> {
         body
     }
 
-    /// The sidecar reads identities of its namespace and its own server and auth Secret, and
-    /// writes when an account was last used. It cannot write what makes a key valid.
+    /// The sidecar reads identities of its namespace and its own server and auth Secret, makes and
+    /// changes accounts and keys for ZenML's API, and writes when they were last used.
     fn role(&self) -> Value {
         let kinds = ["zenservers", "zenserviceaccounts", "zenapikeys"];
         self.with_labels(json!({"rules": [
             {"apiGroups": [GROUP], "resources": kinds, "verbs": ["get", "list", "watch"]},
+            {"apiGroups": [GROUP], "resources": ["zenserviceaccounts", "zenapikeys"],
+             "verbs": ["create", "patch", "delete"]},
             {"apiGroups": [GROUP], "resources": ["zenserviceaccounts/status", "zenapikeys/status"],
              "verbs": ["patch"]},
             {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"],

@@ -6,6 +6,7 @@
 
 mod follow;
 mod project;
+mod registrar;
 mod usage;
 
 use std::{
@@ -22,6 +23,7 @@ use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client};
 use parking_lot::{RwLock, RwLockReadGuard};
+use tokio::sync::watch;
 
 use self::follow::{Change, Collection, follow};
 use super::{Settings, State, Store, Unavailable, View};
@@ -30,6 +32,7 @@ use crate::{
     auth::{directory::Directory, keyring::Keyring},
 };
 
+pub use registrar::{FIELD_MANAGER as API_FIELD_MANAGER, KubeRegistrar, MADE_BY_API};
 pub use usage::FIELD_MANAGER as SIDECAR_FIELD_MANAGER;
 
 /// Which server.
@@ -50,6 +53,7 @@ pub struct KubeStore {
     clock: fn() -> Instant,
     /// The time of day.
     now: fn() -> Timestamp,
+    changed: watch::Sender<()>,
 }
 
 /// The collections, as places in `fresh`.
@@ -83,6 +87,7 @@ impl KubeStore {
             origin: clock(),
             clock,
             now,
+            changed: watch::Sender::new(()),
         })
     }
 
@@ -100,13 +105,21 @@ impl KubeStore {
         let keys = self.collection(Api::namespaced(watching.clone(), &namespace), None);
         let secrets = self.collection(Api::namespaced(watching, &namespace), Some(secret_named));
         let tasks: [futures::future::BoxFuture<'_, ()>; 5] = [
-            Box::pin(follow(servers, |change| self.server(change))),
-            Box::pin(follow(accounts, |change| self.accounts(change))),
-            Box::pin(follow(keys, |change| self.keys(change))),
-            Box::pin(follow(secrets, |change| self.auth_secret(change))),
+            Box::pin(follow(servers, self.telling(Self::server))),
+            Box::pin(follow(accounts, self.telling(Self::accounts))),
+            Box::pin(follow(keys, self.telling(Self::keys))),
+            Box::pin(follow(secrets, self.telling(Self::auth_secret))),
             Box::pin(usage::record(Arc::clone(&self), writing, namespace)),
         ];
         join_all(tasks).await;
+    }
+
+    /// Takes a change over, then tells who waits for it.
+    fn telling<K>(&self, take: fn(&Self, Change<K>)) -> impl Fn(Change<K>) {
+        move |change| {
+            take(self, change);
+            self.changed.send_replace(());
+        }
     }
 
     fn collection<K>(
@@ -257,6 +270,10 @@ impl Store for KubeStore {
             .settings
             .clone()
             .or_else(|| Some(Arc::clone(&parts.state.as_ref()?.settings)))
+    }
+
+    fn changed(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 }
 

@@ -51,7 +51,7 @@ impl Server {
         });
         let (account, key) = made.unwrap();
         let mut registry = Registry::default();
-        let app = App::new(store.clone(), clock, &mut registry, options);
+        let app = App::new(support::ground(&store, clock), &mut registry, options);
         Self {
             router: app.router(),
             store,

@@ -2,6 +2,7 @@
 //! attack bears its id.
 
 mod canary;
+mod changes;
 mod client;
 mod headers;
 mod keys;

@@ -5,6 +5,7 @@ use axum::{
     http::{Method, Request},
 };
 
+use tokio::sync::watch;
 use zenop::{
     http::{App, Options},
     store::{Settings, Store, Unavailable, View},
@@ -247,6 +248,10 @@ impl Store for Broken {
     fn settings(&self) -> Option<std::sync::Arc<Settings>> {
         Some(self.0.clone())
     }
+
+    fn changed(&self) -> watch::Receiver<()> {
+        watch::Sender::new(()).subscribe()
+    }
 }
 
 #[tokio::test]
@@ -254,8 +259,9 @@ async fn t14_a_panic_is_a_500_and_the_server_lives() {
     let store = std::sync::Arc::new(Broken(support::settings().into()));
     let mut server = Server::new();
     let mut registry = prometheus_client::registry::Registry::default();
-    let app = App::new(store, super::client::now, &mut registry, Options::default());
-    server.router = app.router();
+    let mut ground = support::ground(&server.store, super::client::now);
+    ground.store = store;
+    server.router = App::new(ground, &mut registry, Options::default()).router();
     let get = request(Method::GET, "/api/v1/current-user").header("authorization", "Bearer x");
     let answer = traced(&server, get).await.expect(500);
     shown!("panic", answer);
@@ -275,6 +281,10 @@ impl Store for Starting {
     fn settings(&self) -> Option<std::sync::Arc<Settings>> {
         None
     }
+
+    fn changed(&self) -> watch::Receiver<()> {
+        watch::Sender::new(()).subscribe()
+    }
 }
 
 #[tokio::test]
@@ -282,8 +292,9 @@ async fn of_a_server_that_has_seen_nothing_yet() {
     let mut server = Server::new();
     let mut registry = prometheus_client::registry::Registry::default();
     let store = std::sync::Arc::new(Starting);
-    let app = App::new(store, super::client::now, &mut registry, Options::default());
-    server.router = app.router();
+    let mut ground = support::ground(&server.store, super::client::now);
+    ground.store = store;
+    server.router = App::new(ground, &mut registry, Options::default()).router();
     shown!(
         "starting",
         traced(&server, request(Method::GET, "/api/v1/info")).await

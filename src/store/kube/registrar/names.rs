@@ -55,18 +55,24 @@ mod tests {
 
     #[test]
     fn are_readable_valid_and_not_each_others() {
-        let shown = |name| {
+        let shown = |name: &str| {
             let object = of_account("prod", name, 0);
             let (readable, hash) = object.rsplit_once('-').unwrap();
             assert_eq!(hash.len(), 10);
             readable.to_owned()
         };
         assert_eq!(shown("ci"), "ci");
-        assert_eq!(shown("CI of the  Forecasting team!"), "ci-of-the-forecasting-team");
+        assert_eq!(
+            shown("CI of the  Forecasting team!"),
+            "ci-of-the-forecasting-team"
+        );
         assert_eq!(shown("--x--"), "x");
         assert_eq!(shown("日本"), "x");
         assert_eq!(shown(&"a".repeat(255)), "a".repeat(40));
-        assert_eq!(shown(&"a-".repeat(100)), "a-".repeat(20).trim_end_matches('-'));
+        assert_eq!(
+            shown(&"a-".repeat(100)),
+            "a-".repeat(20).trim_end_matches('-')
+        );
         let names = [
             of_account("prod", "ci", 0),
             of_account("prod", "ci", 1),

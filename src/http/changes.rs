@@ -1,0 +1,177 @@
+//! What all changes through ZenML's API have in common.
+//!
+//! 1. The change runs to its end, whatever becomes of the client: one that was cut off halfway
+//!    would leave a key that nobody holds.
+//! 2. It is written to Kubernetes, and answered once this server decides by it: who is told that a
+//!    key is made can use it here, who is told that it is deleted can be sure of it here.
+//! 3. What did not come about in time is taken back.
+//! 4. Who did what, and how it ended, is counted and logged. Never a name or a key.
+
+use std::{fmt, future::Future, time::Duration};
+
+use axum::{
+    extract::FromRequestParts,
+    http::{header::CONTENT_TYPE, request::Parts},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+use tracing::{info, warn};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::{
+    App, Caller, Refusal,
+    extract::RequestId,
+    layers::{ChangeOutcome, Changed},
+    once::{Answer, Repeatable},
+};
+use crate::store::{NotChanged, State};
+
+/// How often something is tried to be taken back, a second later each time.
+const TAKE_BACK: u32 = 10;
+
+/// A request to change something: who asks, and whether it asked before.
+pub(super) struct Change {
+    app: App,
+    request: RequestId,
+    caller: Caller,
+    repeatable: Repeatable,
+}
+
+impl FromRequestParts<App> for Change {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+        Ok(Self {
+            app: app.clone(),
+            request: RequestId::from_request_parts(parts, app).await?,
+            caller: Caller::from_request_parts(parts, app).await?,
+            repeatable: Repeatable::from_request_parts(parts, app).await?,
+        })
+    }
+}
+
+impl Change {
+    /// Does the work, once, to its end.
+    ///
+    /// # Errors
+    /// Why nothing was changed.
+    pub(super) async fn run<F>(
+        self,
+        what: Changed,
+        body: Bytes,
+        work: impl FnOnce(App) -> F,
+    ) -> Result<Response, Refusal>
+    where
+        F: Future<Output = Result<Done, Refusal>> + Send + 'static,
+    {
+        let work = work(self.app.clone());
+        let task = tokio::spawn(async move {
+            let answers = self.app.answers().clone();
+            let counted = async {
+                let done = work.await;
+                self.report(what, &done);
+                done.map(|done| done.answer)
+            };
+            answers.once(self.repeatable, &body, counted).await
+        });
+        let answer = task.await.map_err(|_| Refusal::Unexpected)??;
+        // From here on the bytes are the socket's.
+        Ok(([(CONTENT_TYPE, "application/json")], answer.to_vec()).into_response())
+    }
+
+    fn report(&self, what: Changed, done: &Result<Done, Refusal>) {
+        let outcome = match done {
+            Ok(_) => ChangeOutcome::Done,
+            Err(refusal) if refusal.is_ours() => ChangeOutcome::Failed,
+            Err(_) => ChangeOutcome::Refused,
+        };
+        self.app.metrics().changed(what, outcome);
+        let of = done.as_ref().map_or(None, |done| Some(done.of));
+        let (request, Caller(caller)) = (&self.request, &self.caller);
+        let (account, key) = (caller.account, caller.key);
+        let of = of.map_or_else(|| "-".to_owned(), |of| of.to_string());
+        info!(target: "zenop::audit", %request, %account, %key, ?what, of, ?outcome, "change");
+    }
+}
+
+/// What was changed, and what is answered.
+pub(super) struct Done {
+    /// The id of the account or key.
+    pub(super) of: Uuid,
+    pub(super) answer: Answer,
+}
+
+impl Done {
+    /// # Errors
+    /// If the body cannot be rendered, which it can.
+    pub(super) fn new(of: Uuid, body: &impl Serialize) -> Result<Self, Refusal> {
+        let answer = serde_json::to_vec(body).map_err(|_| Refusal::Unexpected)?;
+        Ok(Self {
+            of,
+            answer: Zeroizing::new(answer),
+        })
+    }
+}
+
+impl fmt::Debug for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Done({})", self.of)
+    }
+}
+
+impl App {
+    /// What `look` finds in the first view that has it; `None` if none has in time.
+    pub(super) async fn seen<T>(&self, look: impl Fn(&State) -> Option<T>) -> Option<T> {
+        let mut changed = self.store().changed();
+        let found = async {
+            loop {
+                changed.borrow_and_update();
+                let found = self.view().ok().and_then(|view| look(&view));
+                if let Some(found) = found {
+                    return Some(found);
+                }
+                changed.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(self.seen_within(), found).await.ok()?
+    }
+
+    /// As [`App::seen`], for what takes something back: how long it took is measured.
+    pub(super) async fn revoked<T>(&self, look: impl Fn(&State) -> Option<T>) -> Option<T> {
+        let begun = self.now();
+        let found = self.seen(look).await?;
+        self.metrics().revoked(since(begun, self.now()));
+        Some(found)
+    }
+}
+
+fn since(begun: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(begun)).unwrap_or_default()
+}
+
+/// Takes back what did not come about; goes on in the background if that fails.
+pub(super) async fn take_back<F>(attempt: impl Fn() -> F + Send + 'static)
+where
+    F: Future<Output = Result<(), NotChanged>> + Send,
+{
+    if is_over(&attempt().await) {
+        return;
+    }
+    tokio::spawn(async move {
+        for n in 1..=TAKE_BACK {
+            tokio::time::sleep(Duration::from_secs(n.into())).await;
+            if is_over(&attempt().await) {
+                return;
+            }
+        }
+        warn!("a change that was refused could not be taken back");
+    });
+}
+
+/// What is not ours any more, or was changed since, is not taken back.
+fn is_over(result: &Result<(), NotChanged>) -> bool {
+    !matches!(result, Err(NotChanged::Unreachable))
+}
