@@ -260,8 +260,11 @@ fn unavailable(why: Unavailable) -> &'static str {
 }
 
 /// The log knows what Kubernetes said.
-fn not_changed(why: &NotChanged) -> &'static str {
-    match why {
+fn not_changed(why: &NotChanged) -> String {
+    let text = match why {
+        NotChanged::Refused(rule) => {
+            return format!("A rule of the cluster does not allow this change: {rule}");
+        }
         NotChanged::Unreachable => {
             "The Kubernetes API did not answer in time; it may have been done."
         }
@@ -269,8 +272,9 @@ fn not_changed(why: &NotChanged) -> &'static str {
             "This server lacks the right to change accounts and keys in Kubernetes; the server's \
              log says which."
         }
-        _ => "A rule of the cluster does not allow this change; the server's log says which.",
-    }
+        _ => "An unexpected error occurred.",
+    };
+    text.to_owned()
 }
 
 /// In seconds. A first list takes one; a lost connection is tried again within five.

@@ -122,9 +122,9 @@ pub enum NotChanged {
     /// It was made by somebody else.
     #[error("{0}")]
     Declared(Declared),
-    /// A rule of the cluster does not allow it.
-    #[error("a rule of the cluster does not allow it")]
-    Refused,
+    /// A rule of the cluster does not allow it, and says why.
+    #[error("a rule of the cluster does not allow it: {0}")]
+    Refused(String),
     /// We lack the right.
     #[error("the server lacks the right")]
     Forbidden,

@@ -3,7 +3,6 @@
 use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
-    process::Stdio,
     time::Duration,
 };
 
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    process::{Child, Command},
+    process::Command,
     time::timeout,
 };
 use zenop::api::ZenServer;
@@ -23,7 +22,7 @@ use crate::support::{Operator, PATIENCE, Site, account, entry, key, server, with
 /// A sidecar with the rights of its server's ServiceAccount.
 pub struct Sidecar {
     pub address: SocketAddr,
-    _child: Child,
+    process: Operator,
 }
 
 /// An answer: status and body.
@@ -36,18 +35,34 @@ pub struct Answer {
 impl Sidecar {
     /// Starts one and waits until it is ready.
     pub async fn start(site: &Site, address: SocketAddr) -> Result<Self> {
+        Self::start_with(site, address, "error,kube_client=off").await
+    }
+
+    /// Starts one that logs as told, and waits until it is ready.
+    pub async fn start_with(site: &Site, address: SocketAddr, log: &str) -> Result<Self> {
         let rights = site
             .plane
             .kubeconfig_for_service_account(site.name(), "prod", None)
             .await?;
-        let sidecar = Self::launch(site.name(), &rights, address)?;
+        let sidecar = Self::launch(site.name(), &rights, address, log)?;
         sidecar.becomes_ready().await?;
         Ok(sidecar)
     }
 
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.process.log.text()
+    }
+
     /// Starts one with a kubeconfig; does not wait.
-    pub fn launch(namespace: &str, kubeconfig: &Path, address: SocketAddr) -> Result<Self> {
-        let child = Command::new(env!("CARGO_BIN_EXE_zenop"))
+    pub fn launch(
+        namespace: &str,
+        kubeconfig: &Path,
+        address: SocketAddr,
+        log: &str,
+    ) -> Result<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zenop"));
+        command
             .args(["sidecar", "--server", "prod", "--namespace", namespace])
             .args([
                 "--listen",
@@ -56,15 +71,9 @@ impl Sidecar {
                 "127.0.0.1:0",
             ])
             .env("KUBECONFIG", kubeconfig)
-            .env("RUST_LOG", "error,kube_client=off")
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .context("starting a sidecar")?;
-        Ok(Self {
-            address,
-            _child: child,
-        })
+            .env("RUST_LOG", log);
+        let process = Operator::spawn(&mut command)?;
+        Ok(Self { address, process })
     }
 
     /// Waits until `/ready` says so.

@@ -9,6 +9,7 @@
     reason = "a test that panics fails, as it should"
 )]
 
+mod commands;
 mod door;
 mod freshness;
 mod revocation;

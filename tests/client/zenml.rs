@@ -36,13 +36,13 @@ fn client() -> Result<PathBuf> {
 }
 
 /// What a command of the client ends with.
-struct Outcome {
-    success: bool,
-    text: String,
+pub struct Outcome {
+    pub success: bool,
+    pub text: String,
 }
 
 /// Runs it with nothing but the entries of a delivered Secret.
-async fn zenml(site: &Site, secret: &str, arguments: &[&str]) -> Result<Outcome> {
+pub async fn zenml(site: &Site, secret: &str, arguments: &[&str]) -> Result<Outcome> {
     let secret = site.api::<Secret>().get(secret).await?;
     let home = tempfile::tempdir()?;
     let output = Command::new(client()?)
@@ -51,7 +51,7 @@ async fn zenml(site: &Site, secret: &str, arguments: &[&str]) -> Result<Outcome>
         .env("HOME", home.path())
         .env("PATH", "/usr/bin:/bin")
         .env("LANG", "C.UTF-8")
-        .env("COLUMNS", "200")
+        .env("COLUMNS", "400")
         .env("ZENML_ANALYTICS_OPT_IN", "false")
         .envs(
             ["ZENML_STORE_URL", "ZENML_STORE_API_KEY"]
@@ -99,7 +99,7 @@ async fn needs_nothing_but_the_two_variables_and_is_refused_once_the_key_is_deac
                 outcome.text
             );
         }
-        // What Git owns is not changed by the API yet: refused in words, and nothing changed.
+        // Who is no administrator is refused in words.
         let refused = zenml(site, "main-key", &["service-account", "create", "another"]).await?;
         ensure!(
             !refused.success && refused.text.contains("admin"),

@@ -519,7 +519,10 @@ async fn what_kubernetes_does_not_do_is_told() {
     let (_, keys) = account(&server, "bot1").await;
     for (name, why) in [
         ("kubernetes-silent", NotChanged::Unreachable),
-        ("kubernetes-refuses", NotChanged::Refused),
+        (
+            "kubernetes-refuses",
+            NotChanged::Refused("it is protected".into()),
+        ),
         ("kubernetes-forbids", NotChanged::Forbidden),
     ] {
         server.store.set_failure(Some(why));

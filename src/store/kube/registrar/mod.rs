@@ -172,7 +172,7 @@ impl KubeRegistrar {
         Ok(Replaced {
             key,
             version: live.resource_version().unwrap_or_default(),
-            before: before.ok_or(NotChanged::Refused)?,
+            before: before.ok_or(NotChanged::Unreachable)?,
         })
     }
 
@@ -306,7 +306,7 @@ async fn create<K: Kind>(
     };
     for attempt in 0..ATTEMPTS {
         let name = name(attempt);
-        let wanted: K = serde_json::from_value(body(&name)).map_err(|_| NotChanged::Refused)?;
+        let wanted: K = serde_json::from_value(body(&name)).map_err(|_| NotChanged::Unreachable)?;
         let refused = match call(api.create(&parameters, &wanted)).await {
             Err(why @ (NotChanged::Exists | NotChanged::Unreachable)) => why,
             other => return other,
@@ -414,6 +414,15 @@ fn replacement_patch(sha256: &str, retain: Duration) -> Value {
     })
 }
 
+/// What an admission policy says to who asked; of other refusals the log knows more.
+fn rule(message: &str) -> String {
+    let said = message
+        .split_once(" denied request: ")
+        .map(|(_, said)| said);
+    let plain = said.unwrap_or("the server's log says which").chars();
+    plain.filter(|c| !c.is_control()).take(512).collect()
+}
+
 /// One call, in time. A conflict, whatever its reason, is [`NotChanged::Exists`].
 async fn call<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, NotChanged> {
     let Ok(result) = tokio::time::timeout(CALL_TIMEOUT, call).await else {
@@ -430,7 +439,7 @@ async fn call<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T
             403 if status.reason == "Forbidden" && status.message.contains("cannot") => {
                 NotChanged::Forbidden
             }
-            400..=428 => NotChanged::Refused,
+            400..=428 => NotChanged::Refused(rule(&status.message)),
             _ => NotChanged::Unreachable,
         };
         if !matches!(why, NotChanged::Gone | NotChanged::Exists) {
