@@ -71,10 +71,12 @@ async fn the_operator_may_do_what_is_listed_and_nothing_else() -> Result<()> {
 
 /// What the operator needs only to hand it on.
 fn handed_on() -> Rules {
-    let kinds = ["zenservers", "zenserviceaccounts", "zenapikeys"];
-    kinds
-        .map(|kind| (format!("zenop.dev/{kind}"), "get".to_owned()))
-        .into()
+    let get = ["zenservers", "zenserviceaccounts", "zenapikeys"].map(|kind| (kind, "get"));
+    let write = ["create", "patch", "delete"];
+    let write = write.map(|verb| [("zenserviceaccounts", verb), ("zenapikeys", verb)]);
+    let all = get.into_iter().chain(write.into_iter().flatten());
+    all.map(|(kind, verb)| (format!("zenop.dev/{kind}"), verb.to_owned()))
+        .collect()
 }
 
 /// It is held against the audit log: every right is used, and nothing was refused.

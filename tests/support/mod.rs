@@ -77,7 +77,9 @@ fn draw(bytes: &mut [u8]) {
     static DRAWN: AtomicU64 = AtomicU64::new(1);
     bytes.fill(0xdd);
     let n = DRAWN.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-    bytes[..8].copy_from_slice(&n);
+    for (byte, n) in bytes.iter_mut().zip(n) {
+        *byte = n;
+    }
 }
 
 /// Adds an account of number `n`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -16,9 +16,9 @@ use zenop_cluster::TestNamespace;
 
 use super::ask::{NEVER, Rules, Subject, asked, client_of, minus, nameless, rules, snapshot, tell};
 use crate::support::{
-    Operator, PATIENCE, Site,
+    Operator, PATIENCE, Site, account,
     helm::{RELEASE, restricted},
-    site,
+    site, with,
 };
 
 /// Two things at once, as each needs the other: with rights in one namespace alone the operator makes a server, whose pod
@@ -78,6 +78,8 @@ async fn the_sidecar_has_few(
         "watch secrets prod-auth",
         "list zenop.dev/zenapikeys",
         "patch zenop.dev/zenapikeys/status",
+        "create zenop.dev/zenapikeys",
+        "delete zenop.dev/zenserviceaccounts",
     ];
     sidecar.check(true, site.name(), &may).await?;
     let may_not = [
@@ -89,7 +91,7 @@ async fn the_sidecar_has_few(
         "patch secrets prod-auth",
         "delete secrets prod-auth",
         "patch zenop.dev/zenservers/status",
-        "patch zenop.dev/zenserviceaccounts",
+        "patch zenop.dev/zenservers",
         "list services",
         "create events.k8s.io/events",
     ];
@@ -103,9 +105,13 @@ async fn the_sidecar_has_few(
     Ok(here)
 }
 
-/// The real sidecar serves with these rights: somebody logs in with the delivered key, and that is noted.
+/// The real sidecar serves with these rights: somebody logs in with the delivered key, which is noted, and makes,
+/// changes and deletes an account and a key.
 async fn they_suffice(site: &Site, granted: &Rules) -> Result<()> {
     let plane = site.plane;
+    let operator = site.operator().await?;
+    let admin = with(account("ci"), "spec.isAdmin", json!(true));
+    site.apply(&admin).await?;
     let kubeconfig = plane.kubeconfig_for_service_account(site.name(), "prod", None);
     let mut command = Command::new(env!("CARGO_BIN_EXE_zenop"));
     command
@@ -139,7 +145,9 @@ async fn they_suffice(site: &Site, granted: &Rules) -> Result<()> {
         status.is_some_and(|status| status.last_used_time.is_some())
     };
     site.until("main", "noted as used", used).await?;
+    make_and_change(address, &key).await?;
     sidecar.stop().await?;
+    operator.stop().await?;
 
     let user = format!("system:serviceaccount:{}:prod", site.name());
     let (used, refused) = asked(plane, &user).await?;
@@ -151,18 +159,60 @@ async fn they_suffice(site: &Site, granted: &Rules) -> Result<()> {
     Ok(())
 }
 
+async fn make_and_change(address: &str, key: &str) -> Result<()> {
+    let accounts = "/api/v1/service_accounts";
+    let ask = async |method: &str, path: &str, body: Value| {
+        let body = body.to_string();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nauthorization: Bearer {key}\r\n\
+             content-type: application/json\r\n"
+        );
+        let answer = exchange(address, &head, &body).await?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("half an answer")?;
+        ensure!(
+            head.starts_with("HTTP/1.1 200"),
+            "{method} {path}: {answer}"
+        );
+        anyhow::Ok(serde_json::from_str::<Value>(body)?)
+    };
+    let becomes_admin = async {
+        // Until the sidecar has seen that it is one it answers 403.
+        let unchanged = format!("{accounts}/ci");
+        while ask("PUT", &unchanged, json!({})).await.is_err() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, becomes_admin).await?;
+    let made = ask("POST", accounts, json!({"name": "bot", "active": true})).await?;
+    let keys = format!(
+        "{accounts}/{}/api_keys",
+        made["id"].as_str().context("no id")?
+    );
+    ask("POST", &keys, json!({"name": "k"})).await?;
+    ask("PUT", &format!("{keys}/k/rotate"), json!({})).await?;
+    ask("PUT", &format!("{accounts}/bot"), json!({"active": false})).await?;
+    ask("DELETE", &format!("{keys}/k"), Value::Null).await?;
+    ask("DELETE", &format!("{accounts}/bot"), Value::Null).await?;
+    Ok(())
+}
+
 /// What the server answers to a login.
 async fn log_in(address: &str, key: &str) -> Result<String> {
     let form = form_urlencoded::Serializer::new(String::new())
         .append_pair("password", key)
         .finish();
+    let head = "POST /api/v1/login HTTP/1.1\r\ncontent-type: application/x-www-form-urlencoded\r\n";
+    exchange(address, head, &form).await
+}
+
+/// Sends a request, whose head lacks what all have, and reads the answer.
+async fn exchange(address: &str, head: &str, body: &str) -> Result<String> {
     let head = format!(
-        "POST /api/v1/login HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
-         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n",
-        form.len()
+        "{head}host: {address}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
     );
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all((head + &form).as_bytes()).await?;
+    stream.write_all((head + body).as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)

@@ -408,6 +408,18 @@ async fn what_cannot_be_read_or_kept_changes_nothing() {
             assert!(!answer.body.contains("[31m"), "repeats what was sent");
         }
     }
+    assert_eq!(
+        server.change(|state| format!("{:?}", state.directory)),
+        before
+    );
+}
+
+#[tokio::test]
+async fn what_has_no_place_changes_nothing() {
+    let server = server();
+    let (_, keys) = account(&server, "bot1").await;
+    key(&server, &keys, "default").await;
+    let before = server.change(|state| format!("{:?}", state.directory));
     let others = [
         (Method::POST, ACCOUNTS.to_owned(), json!({"name": "bot3"})),
         (

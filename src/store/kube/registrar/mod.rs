@@ -5,26 +5,26 @@
 //! read, after a look at who owns the object. Each call has a time limit; one that was not
 //! answered is asked after before it is repeated, so nothing is made twice.
 
+mod calls;
 mod declared;
 mod names;
 
-use std::{fmt::Debug, future::Future, time::Duration};
+use std::time::Duration;
 
 use futures::FutureExt;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{ListParams, Patch},
 };
-use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{ServerName, project};
+use self::calls::{call, change, create, object, patch_parameters, read_own, remove, told};
+use super::ServerName;
 use crate::{
     api::{ApiDuration, ZenAPIKey, ZenServiceAccount, label},
     store::registrar::{
-        Changing, Declared, NewAccount, NewKey, NotChanged, Object, Registrar, Replaced,
-        Replacement, Update,
+        Changing, NewAccount, NewKey, NotChanged, Object, Registrar, Replaced, Replacement, Update,
     },
 };
 
@@ -33,10 +33,6 @@ pub const FIELD_MANAGER: &str = "zenop-api";
 /// The value of `app.kubernetes.io/managed-by` of what the API made.
 pub const MADE_BY_API: &str = "zenop-api";
 
-/// How long one call may take.
-const CALL_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often something is tried that others changed in between, or that was not answered.
-const ATTEMPTS: u32 = 4;
 /// `spec.rotation.maxRetain` where nothing is set.
 const MAX_RETAIN: Duration = Duration::from_hours(168);
 
@@ -243,152 +239,8 @@ impl Registrar for KubeRegistrar {
     }
 }
 
-/// A kind that the API changes.
-trait Kind:
-    Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize + Send + 'static
-{
-    /// What people call it.
-    const WHAT: &'static str;
-
-    /// Its name in ZenML.
-    fn called(&self) -> &str;
-}
-
-impl Kind for ZenServiceAccount {
-    const WHAT: &'static str = "service account";
-
-    fn called(&self) -> &str {
-        self.zenml_name()
-    }
-}
-
-impl Kind for ZenAPIKey {
-    const WHAT: &'static str = "API key";
-
-    fn called(&self) -> &str {
-        self.zenml_name()
-    }
-}
-
 fn labels() -> Value {
     json!({label::MANAGED_BY: MADE_BY_API})
-}
-
-fn object(of: &impl Kind) -> Result<Object, NotChanged> {
-    Ok(Object {
-        uid: project::id(of.meta().uid.as_deref()).ok_or(NotChanged::Unreachable)?,
-        name: of.name_any(),
-    })
-}
-
-fn told<K: Kind>(theirs: &K) -> Declared {
-    let namespace = theirs.namespace().unwrap_or_default();
-    Declared {
-        what: K::WHAT,
-        name: theirs.called().to_owned(),
-        object: format!("{} {namespace}/{}", K::kind(&()), theirs.name_any()),
-        owner: declared::owner(theirs.meta()),
-    }
-}
-
-/// Makes an object under the first name that nobody has. `is_it` knows the object that an
-/// unanswered attempt made, `has_name` one that has what we want.
-async fn create<K: Kind>(
-    api: &Api<K>,
-    name: impl Fn(u32) -> String,
-    body: impl Fn(&str) -> Value,
-    is_it: impl Fn(&K, bool) -> bool,
-    has_name: impl Fn(&K) -> bool,
-) -> Result<K, NotChanged> {
-    let parameters = PostParams {
-        field_manager: Some(FIELD_MANAGER.into()),
-        ..PostParams::default()
-    };
-    for attempt in 0..ATTEMPTS {
-        let name = name(attempt);
-        let wanted: K = serde_json::from_value(body(&name)).map_err(|_| NotChanged::Unreachable)?;
-        let refused = match call(api.create(&parameters, &wanted)).await {
-            Err(why @ (NotChanged::Exists | NotChanged::Unreachable)) => why,
-            other => return other,
-        };
-        match call(api.get(&name)).await {
-            Ok(found) if is_it(&found, refused == NotChanged::Unreachable) => return Ok(found),
-            Ok(found) if has_name(&found) && found.meta().deletion_timestamp.is_none() => {
-                return Err(NotChanged::Exists);
-            }
-            Ok(_) => {}
-            Err(NotChanged::Gone) if refused == NotChanged::Exists => {}
-            Err(_) => return Err(NotChanged::Unreachable),
-        }
-    }
-    Err(NotChanged::Unreachable)
-}
-
-/// The object as it is now, if it is ours to change.
-async fn read_own<K: Kind>(api: &Api<K>, wanted: &Object) -> Result<K, NotChanged> {
-    let live = call(api.get(&wanted.name)).await?;
-    let meta = live.meta();
-    if meta.uid != Some(wanted.uid.to_string()) || meta.deletion_timestamp.is_some() {
-        return Err(NotChanged::Gone);
-    }
-    if declared::is_declared(meta) {
-        return Err(NotChanged::Declared(told(&live)));
-    }
-    Ok(live)
-}
-
-/// Patches the spec at the version that was read, and reads anew if others were quicker.
-async fn change<K: Kind>(
-    api: &Api<K>,
-    wanted: &Object,
-    mut spec: impl FnMut(&K) -> Option<Value>,
-) -> Result<K, NotChanged> {
-    for _ in 0..ATTEMPTS {
-        let live = read_own(api, wanted).await?;
-        let Some(spec) = spec(&live) else {
-            return Ok(live);
-        };
-        let body = json!({
-            "metadata": {"uid": wanted.uid, "resourceVersion": live.resource_version()},
-            "spec": spec,
-        });
-        let (parameters, patch) = (patch_parameters(), Patch::Merge(&body));
-        match call(api.patch(&wanted.name, &parameters, &patch)).await {
-            Err(NotChanged::Exists | NotChanged::Unreachable) => {}
-            other => return other,
-        }
-    }
-    Err(NotChanged::Unreachable)
-}
-
-async fn remove<K: Kind>(api: &Api<K>, wanted: &Object) -> Result<(), NotChanged> {
-    for _ in 0..ATTEMPTS {
-        let live = read_own(api, wanted).await?;
-        let parameters = DeleteParams::default().preconditions(Preconditions {
-            uid: live.uid(),
-            resource_version: live.resource_version(),
-        });
-        match call(api.delete(&wanted.name, &parameters)).await {
-            Ok(_) | Err(NotChanged::Gone) => return Ok(()),
-            Err(NotChanged::Exists | NotChanged::Unreachable) => {}
-            Err(other) => return Err(other),
-        }
-    }
-    Err(NotChanged::Unreachable)
-}
-
-fn gone_is_fine(result: Result<(), NotChanged>) -> Result<(), NotChanged> {
-    match result {
-        Err(NotChanged::Gone) => Ok(()),
-        other => other,
-    }
-}
-
-fn patch_parameters() -> PatchParams {
-    PatchParams {
-        field_manager: Some(FIELD_MANAGER.into()),
-        ..PatchParams::default()
-    }
 }
 
 fn update_patch(update: &Update) -> Value {
@@ -414,41 +266,9 @@ fn replacement_patch(sha256: &str, retain: Duration) -> Value {
     })
 }
 
-/// What an admission policy says to who asked; of other refusals the log knows more.
-fn rule(message: &str) -> String {
-    let said = message
-        .split_once(" denied request: ")
-        .map(|(_, said)| said);
-    let plain = said.unwrap_or("the server's log says which").chars();
-    plain.filter(|c| !c.is_control()).take(512).collect()
-}
-
-/// One call, in time. A conflict, whatever its reason, is [`NotChanged::Exists`].
-async fn call<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, NotChanged> {
-    let Ok(result) = tokio::time::timeout(CALL_TIMEOUT, call).await else {
-        return Err(NotChanged::Unreachable);
-    };
-    result.map_err(|error| {
-        let kube::Error::Api(status) = &error else {
-            tracing::warn!(%error, "a change was not answered");
-            return NotChanged::Unreachable;
-        };
-        let why = match status.code {
-            404 => NotChanged::Gone,
-            409 => NotChanged::Exists,
-            403 if status.reason == "Forbidden" && status.message.contains("cannot") => {
-                NotChanged::Forbidden
-            }
-            400..=428 => NotChanged::Refused(rule(&status.message)),
-            _ => NotChanged::Unreachable,
-        };
-        if !matches!(why, NotChanged::Gone | NotChanged::Exists) {
-            tracing::warn!(
-                code = status.code,
-                message = status.message,
-                "a change was refused"
-            );
-        }
-        why
-    })
+fn gone_is_fine(result: Result<(), NotChanged>) -> Result<(), NotChanged> {
+    match result {
+        Err(NotChanged::Gone) => Ok(()),
+        other => other,
+    }
 }
