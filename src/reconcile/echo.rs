@@ -9,6 +9,7 @@ use std::{
 use kube::{ResourceExt, api::ObjectMeta};
 use parking_lot::Mutex;
 
+use super::made::Made;
 use crate::api::KindStatus;
 
 /// How often a view may be behind our last write before we go on with what it shows. Whoever is
@@ -43,14 +44,11 @@ impl Echoes {
     }
 
     /// Whether a watch shows just what we wrote. Each is recognised once, and then forgotten.
-    pub fn is_own_child(&self, meta: &ObjectMeta) -> bool {
-        let (Some(uid), Some(version)) = (&meta.uid, &meta.resource_version) else {
-            return false;
-        };
+    pub fn is_own_child(&self, child: &Made) -> bool {
         let mut children = self.children.lock();
-        let own = children.get(uid) == Some(version);
+        let own = children.get(&*child.uid).map(String::as_str) == Some(&*child.version);
         if own {
-            children.remove(uid);
+            children.remove(&*child.uid);
         }
         own
     }

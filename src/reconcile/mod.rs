@@ -11,6 +11,7 @@ pub mod echo;
 pub mod error;
 pub mod events;
 mod foreign;
+pub mod made;
 pub mod metrics;
 pub mod plan;
 pub mod reader;

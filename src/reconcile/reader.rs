@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, ResourceExt,
     api::ListParams,
-    core::{ApiResource, DynamicObject, PartialObjectMeta},
+    core::{ApiResource, DynamicObject},
     runtime::reflector::{ObjectRef, Store},
 };
 use parking_lot::Mutex;
@@ -14,22 +14,23 @@ use parking_lot::Mutex;
 use super::{
     call::call,
     error::CallError,
+    made::{self, Made},
     plan::{Doomed, Live},
 };
 use crate::{
-    api::{ZenAPIKey, ZenServer, ZenServiceAccount, label},
+    api::{ZenAPIKey, ZenServer, ZenServiceAccount},
     auth::keyring::Keyring,
 };
-
-/// Metadata of a Secret; its content stays at the API server.
-pub type SecretMeta = PartialObjectMeta<Secret>;
 
 /// Reads for passes of every kind.
 pub struct Reader {
     client: Client,
     views: Views,
-    keyrings: Mutex<HashMap<String, (String, Arc<Keyring>)>>,
+    /// By the server's UID, with the Secret that each was read from.
+    keyrings: Mutex<HashMap<String, Read>>,
 }
+
+type Read = (Arc<Made>, Arc<Keyring>);
 
 /// Watched views of the cluster.
 #[derive(Clone)]
@@ -40,8 +41,8 @@ pub struct Views {
     pub accounts: Store<ZenServiceAccount>,
     /// All keys.
     pub keys: Store<ZenAPIKey>,
-    /// Metadata of the Secrets that we made.
-    pub secrets: Store<SecretMeta>,
+    /// The Secrets that we made; their content stays at the API server.
+    pub secrets: made::View,
 }
 
 impl Reader {
@@ -120,15 +121,11 @@ impl Reader {
             return Ok(None);
         };
         let name = server.auth_secret_name();
-        let seen = self
-            .views
-            .secrets
-            .get(&ObjectRef::new(&name).within(&namespace));
-        let Some(version) = seen.and_then(|meta| meta.metadata.resource_version.clone()) else {
+        let Some(seen) = self.views.secrets.get(&namespace, &name) else {
             return Ok(None);
         };
         if let Some((at, keyring)) = self.keyrings.lock().get(&uid)
-            && *at == version
+            && at.version == seen.version
         {
             return Ok(Some(Arc::clone(keyring)));
         }
@@ -139,7 +136,7 @@ impl Reader {
         if let Some(keyring) = &keyring {
             self.keyrings
                 .lock()
-                .insert(uid, (version, Arc::clone(keyring)));
+                .insert(uid, (seen, Arc::clone(keyring)));
         }
         Ok(keyring)
     }
@@ -152,33 +149,19 @@ impl Reader {
         but: &str,
     ) -> Vec<(Doomed, Option<i64>)> {
         let resource = ApiResource::erase::<Secret>(&());
-        let ours = |meta: &SecretMeta| {
-            meta.namespace().as_deref() == Some(namespace)
-                && meta.labels().get(label::OWNER_UID).map(String::as_str) == Some(owner)
-                && meta
-                    .owner_references()
-                    .iter()
-                    .any(|o| o.uid == owner && o.controller == Some(true))
-                && meta.name_any() != but
-        };
-        let describe = |meta: Arc<SecretMeta>| {
-            let generation = meta
-                .labels()
-                .get(label::KEY_GENERATION)
-                .and_then(|g| g.parse().ok());
+        let secrets = self.views.secrets.of_owner(owner);
+        let others = secrets
+            .into_iter()
+            .filter(|secret| secret.namespace() == namespace && secret.name() != but);
+        let describe = |secret: Arc<Made>| {
             let doomed = Doomed {
                 resource: resource.clone(),
-                name: meta.name_any(),
-                uid: meta.uid().unwrap_or_default(),
+                name: secret.name().into(),
+                uid: secret.uid.to_string(),
             };
-            (doomed, generation)
+            (doomed, secret.key_generation)
         };
-        self.views
-            .secrets
-            .state_filter(ours)
-            .into_iter()
-            .map(describe)
-            .collect()
+        others.map(describe).collect()
     }
 }
 

@@ -13,7 +13,7 @@ use kube::{
     runtime::{
         WatchStreamExt,
         reflector::{ObjectRef, Store, store::Writer},
-        watcher::{self, watcher},
+        watcher::{self, Event, watcher},
     },
 };
 use parking_lot::Mutex;
@@ -76,14 +76,11 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Triggers<K> {
     }
 }
 
-/// What a watch of objects gives, each of which may be unreadable.
-pub type Guarded<K> = watcher::Result<watcher::Event<DeserializeGuard<K>>>;
-
-/// Watches objects.
+/// Watches objects, each of which may be unreadable.
 pub fn objects<K>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
-) -> impl Stream<Item = Guarded<K>> + Send
+) -> impl Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
@@ -96,64 +93,70 @@ where
 pub fn metadata<K>(
     api: Api<PartialObjectMeta<K>>,
     config: watcher::Config,
-) -> impl Stream<Item = Guarded<PartialObjectMeta<K>>> + Send
+) -> impl Stream<Item = watcher::Result<Event<ObjectMeta>>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
-    let guarded = |event| match event {
-        Init => Init,
-        InitDone => InitDone,
-        InitApply(meta) => InitApply(DeserializeGuard(Ok(meta))),
-        Apply(meta) => Apply(DeserializeGuard(Ok(meta))),
-        Delete(meta) => Delete(DeserializeGuard(Ok(meta))),
+    let metadata = |event| match event {
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+        Event::InitApply(PartialObjectMeta { metadata, .. }) => Event::InitApply(metadata),
+        Event::Apply(PartialObjectMeta { metadata, .. }) => Event::Apply(metadata),
+        Event::Delete(PartialObjectMeta { metadata, .. }) => Event::Delete(metadata),
     };
-    watcher(api, config).default_backoff().map_ok(guarded)
+    watcher(api, config).default_backoff().map_ok(metadata)
 }
 
 /// Keeps the view of a kind, and tells of each change once the view shows it. Ends never: after
 /// a failure it lists again, with growing delays.
-pub async fn watch<K>(
-    events: impl Stream<Item = Guarded<K>> + Send,
+pub async fn watch<E, T>(
+    kind: &str,
+    events: impl Stream<Item = watcher::Result<Event<E>>> + Send,
+    mut keep: impl FnMut(Event<E>) -> Vec<Seen<T>> + Send,
+    tell: impl Fn(Seen<T>) + Send,
+) {
+    futures::pin_mut!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => keep(event).into_iter().for_each(&tell),
+            Err(error) => tracing::warn!(kind, %error, "watch interrupted"),
+        }
+    }
+}
+
+/// Takes what a watch gives into a view of whole objects, and says what changed by it.
+pub fn keeper<K>(
     mut view: Writer<K>,
     metrics: Metrics,
-    tell: impl Fn(Seen<K>) + Send,
-) where
+) -> impl FnMut(Event<DeserializeGuard<K>>) -> Vec<Seen<K>> + Send
+where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
     let reader = view.as_reader();
-    futures::pin_mut!(events);
     let mut before = Vec::new();
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => {
-                if matches!(event, watcher::Event::Init) {
-                    before = reader.state();
-                }
-                let Some(event) = readable(event, &reader, &metrics) else {
-                    continue;
-                };
-                view.apply_watcher_event(&event);
-                for seen in changes(event, &reader, &mut before) {
-                    tell(seen);
-                }
-            }
-            Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch interrupted"),
+    move |event| {
+        if matches!(event, Event::Init) {
+            before = reader.state();
         }
+        let Some(event) = readable(event, &reader, &metrics) else {
+            return Vec::new();
+        };
+        view.apply_watcher_event(&event);
+        changes(event, &reader, &mut before)
     }
 }
 
 /// The event without what cannot be read. An object that could be read before and cannot now is
 /// treated as gone.
 fn readable<K>(
-    event: watcher::Event<DeserializeGuard<K>>,
+    event: Event<DeserializeGuard<K>>,
     view: &Store<K>,
     metrics: &Metrics,
-) -> Option<watcher::Event<K>>
+) -> Option<Event<K>>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+    use Event::{Apply, Delete, Init, InitApply, InitDone};
     let skip = |meta: &ObjectMeta, error: &str| {
         let kind = K::kind(&());
         metrics.invalid(label(&kind));
@@ -190,14 +193,14 @@ fn slim<K: Resource>(mut object: K) -> K {
 
 /// What an event changed in the view. A list says nothing of what is gone; it is what was there
 /// before and is not any more.
-fn changes<K>(event: watcher::Event<K>, view: &Store<K>, before: &mut Vec<Arc<K>>) -> Vec<Seen<K>>
+fn changes<K>(event: Event<K>, view: &Store<K>, before: &mut Vec<Arc<K>>) -> Vec<Seen<K>>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
     match event {
-        watcher::Event::Apply(object) => vec![Seen::Changed(Arc::new(object))],
-        watcher::Event::Delete(object) => vec![Seen::Gone(Arc::new(object))],
-        watcher::Event::InitDone => {
+        Event::Apply(object) => vec![Seen::Changed(Arc::new(object))],
+        Event::Delete(object) => vec![Seen::Gone(Arc::new(object))],
+        Event::InitDone => {
             let now = view.state();
             let before = std::mem::take(before);
             let mut gone: HashMap<_, _> = before.into_iter().map(|o| (o.uid(), o)).collect();
@@ -210,6 +213,6 @@ where
             let gone = gone.into_values().map(Seen::Gone);
             gone.chain(news.into_iter().map(Seen::Changed)).collect()
         }
-        watcher::Event::Init | watcher::Event::InitApply(_) => Vec::new(),
+        Event::Init | Event::InitApply(_) => Vec::new(),
     }
 }

@@ -11,7 +11,7 @@ use futures::{
 };
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Service, ServiceAccount},
+    core::v1::{Secret, Service, ServiceAccount},
     rbac::v1::{Role, RoleBinding},
 };
 use kube::{
@@ -41,10 +41,11 @@ use crate::{
         echo::Echoes,
         error::Delays,
         events::Teller,
+        made,
         metrics::Metrics,
         reader::Views,
         server,
-        watch::{Seen, metadata, objects, watch as follow},
+        watch::{Seen, keeper, metadata, objects, watch as follow},
     },
 };
 
@@ -133,12 +134,11 @@ impl Watches {
         let (servers, server_writer) = reflector::store();
         let (accounts, account_writer) = reflector::store();
         let (keys, key_writer) = reflector::store();
-        let (secrets, secret_writer) = reflector::store();
         let views = Views {
             servers,
             accounts,
             keys,
-            secrets,
+            secrets: made::View::default(),
         };
         let echoes = Arc::new(Echoes::default());
         let routes = Arc::new(Routes::new(views.clone(), Arc::clone(&echoes)));
@@ -148,16 +148,16 @@ impl Watches {
             metrics,
         };
         let r = || Arc::clone(&routes);
-        let (to_server, to_account, to_key, to_secret) = (r(), r(), r(), r());
+        let (to_server, to_account, to_key) = (r(), r(), r());
         start.kind(server_writer, move |seen| to_server.server(&seen));
         start.kind(account_writer, move |seen| to_account.account(&seen));
         start.kind(key_writer, move |seen| to_key.key(&seen));
-        start.owned(secret_writer, move |seen| to_secret.owned(&seen));
-        start.children::<Service>(r());
-        start.children::<ServiceAccount>(r());
-        start.children::<Role>(r());
-        start.children::<RoleBinding>(r());
-        start.children::<Deployment>(r());
+        start.made::<Secret>(&views.secrets, r());
+        start.made::<Service>(&made::View::default(), r());
+        start.made::<ServiceAccount>(&made::View::default(), r());
+        start.made::<Role>(&made::View::default(), r());
+        start.made::<RoleBinding>(&made::View::default(), r());
+        start.made::<Deployment>(&made::View::default(), r());
         let (synced_sender, synced) = watch::channel(false);
         tokio::spawn(when_synced(views.clone(), synced_sender));
         Self {
@@ -196,7 +196,7 @@ async fn when_synced(views: Views, synced: watch::Sender<bool>) {
         Box::pin(async { views.servers.wait_until_ready().await.is_ok() }),
         Box::pin(async { views.accounts.wait_until_ready().await.is_ok() }),
         Box::pin(async { views.keys.wait_until_ready().await.is_ok() }),
-        Box::pin(async { views.secrets.wait_until_ready().await.is_ok() }),
+        Box::pin(views.secrets.wait_until_listed().map(|()| true)),
     ];
     let all = join_all(all).await.into_iter().all(|ready| ready);
     synced.send_replace(all);
@@ -223,41 +223,30 @@ impl Start<'_> {
             + 'static,
     {
         let events = objects(self.api(), watcher::Config::default().page_size(100));
-        tokio::spawn(follow(events, view, self.metrics.clone(), tell));
+        let keep = keeper(view, self.metrics.clone());
+        let follow = async move { follow(&K::kind(&()), events, keep, tell).await };
+        tokio::spawn(follow);
     }
 
     /// Watches the metadata of what we made, and nothing else of that kind.
-    fn owned<K>(
-        &self,
-        view: reflector::store::Writer<kube::core::PartialObjectMeta<K>>,
-        tell: impl Fn(Seen<kube::core::PartialObjectMeta<K>>) + Send + 'static,
-    ) where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + DeserializeOwned
-            + Send
-            + Sync
-            + 'static,
-    {
-        let ours = format!("{}={}", label::MANAGED_BY, label::MANAGED_BY_ZENOP);
-        let config = watcher::Config::default().page_size(100).labels(&ours);
-        let events = metadata(self.api(), config);
-        tokio::spawn(follow(events, view, self.metrics.clone(), tell));
-    }
-
-    fn children<K>(&self, routes: Arc<Routes>)
+    fn made<K>(&self, view: &made::View, routes: Arc<Routes>)
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
             + std::fmt::Debug
             + DeserializeOwned
             + Send
-            + Sync
             + 'static,
     {
-        let (_, writer) = reflector::store();
-        self.owned::<K>(writer, move |seen| routes.owned(&seen));
+        let ours = format!("{}={}", label::MANAGED_BY, label::MANAGED_BY_ZENOP);
+        let config = watcher::Config::default().page_size(100).labels(&ours);
+        let (events, keep) = (metadata::<K>(self.api(), config), view.keeper());
+        let kind = K::kind(&());
+        let follow = async move {
+            let tell = |seen| routes.owned(&kind, &seen);
+            follow(&kind, events, keep, tell).await;
+        };
+        tokio::spawn(follow);
     }
 
     fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self) -> Api<K> {

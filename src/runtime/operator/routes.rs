@@ -7,14 +7,15 @@ use std::{
 };
 
 use futures::Stream;
-use kube::{Resource, ResourceExt, core::PartialObjectMeta, runtime::reflector::ObjectRef};
+use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 use parking_lot::Mutex;
 
 use crate::{
-    api::{ZenAPIKey, ZenServer, ZenServiceAccount, label},
+    api::{ZenAPIKey, ZenServer, ZenServiceAccount},
     reconcile::{
         Reconciled,
         echo::{Echoes, digest},
+        made::Made,
         reader::Views,
         watch::{Seen, Triggers},
     },
@@ -152,35 +153,28 @@ impl Routes {
         }
     }
 
-    /// Something that we made changed: whom it was made for looks at it.
-    pub fn owned<K>(&self, seen: &Seen<PartialObjectMeta<K>>)
-    where
-        K: Resource<DynamicType = ()>,
-    {
-        let meta = &seen.object().metadata;
-        let namespace = meta.namespace.as_deref();
-        let owners = meta.owner_references.iter().flatten();
-        let controller = owners.into_iter().find(|o| o.controller == Some(true));
-        let (kind, name) = controller.map_or(("", ""), |o| (&o.kind, &o.name));
-        if kind == "ZenServer" && K::kind(&()) == "Secret" {
+    /// Something of this kind that we made changed: whom it was made for looks at it.
+    pub fn owned(&self, made_kind: &str, seen: &Seen<Made>) {
+        let made = seen.object();
+        let namespace = made.namespace();
+        let controller = made.controller.as_ref();
+        let (kind, name) = controller.map_or(("", ""), |owner| (owner.kind, &*owner.name));
+        if kind == "ZenServer" && made_kind == "Secret" {
             // Keys wait for the auth Secret until the view has it, our own writes included.
-            self.users_of(namespace, name);
+            self.users_of(Some(namespace), name);
         }
-        if matches!(seen, Seen::Changed(_)) && self.echoes.is_own_child(meta) {
-            return;
+        match seen {
+            Seen::Changed(made) if self.echoes.is_own_child(made) => return,
+            Seen::Changed(_) => {}
+            Seen::Gone(made) => self.echoes.forget(&made.uid),
         }
-        let namespace = namespace.unwrap_or_default();
         match kind {
             "ZenServer" => self.servers.send(ObjectRef::new(name).within(namespace)),
             "ZenAPIKey" => self.keys.send(ObjectRef::new(name).within(namespace)),
             _ => {}
         }
-        let made_for = meta.labels.iter().flatten();
-        let made_for = made_for
-            .into_iter()
-            .find(|(name, _)| *name == label::OWNER_UID);
-        if let Some((_, uid)) = made_for
-            && controller.is_none_or(|controller| controller.uid != *uid)
+        if let Some(uid) = &made.made_for
+            && made.owner().is_none()
         {
             self.bereft(uid);
         }
