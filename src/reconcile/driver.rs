@@ -9,7 +9,6 @@
 
 use std::{
     collections::HashMap,
-    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,10 +19,7 @@ use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta:
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
-    runtime::{
-        controller::{Action, Config, ReconcileRequest, applier},
-        reflector::{ObjectRef, Store},
-    },
+    runtime::reflector::{ObjectRef, Store},
 };
 use parking_lot::Mutex;
 use serde_json::json;
@@ -35,8 +31,10 @@ use super::{
     echo::digest,
     error::{ApplyError, Class, Delays, Invalid, PassError, backoff, reaction},
     events::Teller,
+    made::Place,
     metrics::{Metrics, Written},
     plan::{Fact, Note, Plan, Verdict},
+    queue::{self, Action, Pace},
     report::{Facts, report},
 };
 use crate::api::{FIELD_MANAGER, KindStatus, condition, reason};
@@ -97,7 +95,7 @@ pub async fn run<K: Reconciled, F: Fresh>(
     fresh: fn() -> F,
     store: Store<K>,
     triggers: impl futures::Stream<Item = ObjectRef<K>> + Send + 'static,
-    config: Config,
+    pace: Pace,
 ) {
     let context = Context {
         tools,
@@ -105,33 +103,30 @@ pub async fn run<K: Reconciled, F: Fresh>(
         fresh,
         failures: Mutex::default(),
     };
-    let queue = triggers.map(|object| Ok::<_, Infallible>(ReconcileRequest::from(object)));
-    applier(
-        |object, context| Box::pin(pass(object, context)),
-        |_, never: &Infallible, _| match *never {},
-        Arc::new(context),
-        store,
-        queue.boxed(),
-        config,
-    )
-    // What failed was handled in the pass; an object that is gone is no failure.
-    .for_each(|_| std::future::ready(()))
-    .await;
+    let (clock, context) = (context.tools.monotonic, Arc::new(context));
+    let look = |place: Place| {
+        let object = store.get(&place.to_ref());
+        let context = Arc::clone(&context);
+        async move {
+            match object {
+                Some(object) => Box::pin(pass(object, context)).await,
+                None => Action::await_change(),
+            }
+        }
+    };
+    queue::work(triggers.map(|object| Place::of(&object)), pace, clock, look).await;
 }
 
-async fn pass<K: Reconciled, F: Fresh>(
-    object: Arc<K>,
-    context: Arc<Context<K, F>>,
-) -> Result<Action, Infallible> {
+async fn pass<K: Reconciled, F: Fresh>(object: Arc<K>, context: Arc<Context<K, F>>) -> Action {
     let tools = &context.tools;
     if object.meta().deletion_timestamp.is_some() {
         // Nothing outside the cluster is ours: children go by their owner reference, and the
         // sidecar refuses what is being deleted.
         context.went_well(&object);
-        return Ok(Action::await_change());
+        return Action::await_change();
     }
     if tools.writer.echoes().is_behind(&*object) {
-        return Ok(Action::requeue(CATCH_UP));
+        return Action::requeue(CATCH_UP);
     }
     let begun = (tools.monotonic)();
     let mut pass = Pass {
@@ -149,8 +144,8 @@ async fn pass<K: Reconciled, F: Fresh>(
         .metrics
         .pass(label(&K::kind(&())), class, (tools.monotonic)() - begun);
     match result {
-        Ok(action) => Ok(action),
-        Err(error) => Ok(pass.failed(&error, context.failed(&object)).await),
+        Ok(action) => action,
+        Err(error) => pass.failed(&error, context.failed(&object)).await,
     }
 }
 

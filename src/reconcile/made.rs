@@ -3,18 +3,53 @@
 use std::{collections::HashMap, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::runtime::watcher::Event;
+use kube::{
+    Resource,
+    runtime::{reflector::ObjectRef, watcher::Event},
+};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::{driver::label, watch::Seen};
 use crate::api::label;
 
+/// Where an object is: its namespace and name, of which neither has a slash in it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place(Arc<str>);
+
+impl Place {
+    fn new(namespace: &str, name: &str) -> Self {
+        Self(format!("{namespace}/{name}").into())
+    }
+
+    /// Where the object of a reference is.
+    pub fn of<K: Resource>(object: &ObjectRef<K>) -> Self {
+        Self::new(
+            object.namespace.as_deref().unwrap_or_default(),
+            &object.name,
+        )
+    }
+
+    /// The object of a kind at this place.
+    pub fn to_ref<K: Resource<DynamicType = ()>>(&self) -> ObjectRef<K> {
+        ObjectRef::new(self.name()).within(self.namespace())
+    }
+
+    fn namespace(&self) -> &str {
+        self.0
+            .split_once('/')
+            .map_or("", |(namespace, _)| namespace)
+    }
+
+    fn name(&self) -> &str {
+        self.0.split_once('/').map_or("", |(_, name)| name)
+    }
+}
+
 /// An object that we made, as last seen.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Made {
-    /// Namespace and name, which have no slash in them.
-    place: Arc<str>,
+    place: Place,
     /// Its UID.
     pub uid: Box<str>,
     /// Its version.
@@ -57,7 +92,7 @@ impl Made {
             });
         let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
         Self {
-            place: place(
+            place: Place::new(
                 meta.namespace.as_deref().unwrap_or_default(),
                 meta.name.as_deref().unwrap_or_default(),
             ),
@@ -71,14 +106,12 @@ impl Made {
 
     /// Its namespace.
     pub fn namespace(&self) -> &str {
-        self.place
-            .split_once('/')
-            .map_or("", |(namespace, _)| namespace)
+        self.place.namespace()
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        self.place.split_once('/').map_or("", |(_, name)| name)
+        self.place.name()
     }
 
     /// The UID of the object for which we made it and to which it still belongs.
@@ -86,10 +119,6 @@ impl Made {
         let controller = self.controller.as_ref()?;
         self.made_for.as_ref().filter(|uid| **uid == controller.uid)
     }
-}
-
-fn place(namespace: &str, name: &str) -> Arc<str> {
-    format!("{namespace}/{name}").into()
 }
 
 /// All of a kind that we made. Clones are the same view.
@@ -110,7 +139,7 @@ impl Default for View {
 
 #[derive(Debug, Default)]
 struct Index {
-    by_place: HashMap<Arc<str>, Arc<Made>>,
+    by_place: HashMap<Place, Arc<Made>>,
     by_owner: HashMap<Arc<str>, Vec<Arc<Made>>>,
 }
 
@@ -124,7 +153,7 @@ impl View {
     /// The object of this name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Made>> {
         let made = self.made.read();
-        made.by_place.get(&place(namespace, name)).cloned()
+        made.by_place.get(&Place::new(namespace, name)).cloned()
     }
 
     /// All that we made for the object with this UID and that still belong to it.
@@ -196,10 +225,10 @@ impl Index {
             all.reserve_exact(1);
             all.push(Arc::clone(&made));
         }
-        self.by_place.insert(Arc::clone(&made.place), made);
+        self.by_place.insert(made.place.clone(), made);
     }
 
-    fn remove(&mut self, place: &Arc<str>) {
+    fn remove(&mut self, place: &Place) {
         let Some(old) = self.by_place.remove(place) else {
             return;
         };

@@ -14,6 +14,7 @@ mod foreign;
 pub mod made;
 pub mod metrics;
 pub mod plan;
+pub mod queue;
 pub mod reader;
 pub mod report;
 pub mod server;

@@ -23,7 +23,7 @@ pub fn main() -> ExitCode {
         Command::Crds(crds) => config::write_crds(&crds),
         Command::Operator(operator) => {
             telemetry::start(arguments.log_format);
-            on_all_cores(operator::run(operator))
+            on_one_core(operator::run(operator))
         }
         Command::Sidecar(sidecar) => {
             telemetry::start(arguments.log_format);
@@ -37,6 +37,14 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// For what waits nearly always. Each thread would keep memory of its own.
+fn on_one_core(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
 }
 
 fn on_all_cores(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {

@@ -17,7 +17,7 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Resource,
     core::NamespaceResourceScope,
-    runtime::{controller, reflector, watcher},
+    runtime::{reflector, watcher},
 };
 use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
@@ -43,6 +43,7 @@ use crate::{
         events::Teller,
         made,
         metrics::Metrics,
+        queue::Pace,
         reader::Views,
         server,
         watch::{Seen, keeper, metadata, objects, watch as follow},
@@ -282,15 +283,18 @@ fn controllers(
         },
         resync: config.resync,
     };
-    let keys = config.concurrency;
+    let keys = usize::from(config.concurrency);
     let settings = server::Settings {
         image: config.image.clone(),
         image_pull_policy: config.image_pull_policy.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let config = |concurrency| controller::Config::default().concurrency(concurrency);
-    // Many keys of one account change at once; it counts them once they are done.
-    let counting = config(4).debounce(Duration::from_millis(500));
+    let pace = |concurrency, gather| Pace {
+        concurrency,
+        gather,
+    };
+    // Many keys of one account change at once; it counts them together.
+    let counting = pace(4, Duration::from_millis(500));
     let (routes, views) = (&watches.routes, watches.views.clone());
     let fresh = || SystemRandom;
     let work = [
@@ -300,7 +304,7 @@ fn controllers(
             fresh,
             views.servers,
             routes.servers(),
-            config(4),
+            pace(4, Duration::ZERO),
         )
         .boxed(),
         driver::run(
@@ -312,7 +316,15 @@ fn controllers(
             counting,
         )
         .boxed(),
-        driver::run(tools, (), fresh, views.keys, routes.keys(), config(keys)).boxed(),
+        driver::run(
+            tools,
+            (),
+            fresh,
+            views.keys,
+            routes.keys(),
+            pace(keys, Duration::ZERO),
+        )
+        .boxed(),
     ];
     join_all(work).map(drop).boxed()
 }
