@@ -14,9 +14,11 @@
 )]
 
 mod door;
+mod latency;
 mod load;
 mod processes;
 mod reconcile;
+mod rest;
 mod table;
 
 use std::path::Path;
@@ -33,6 +35,12 @@ fn main() {
     let mut rows = Vec::new();
     if wanted("reconcile") {
         rows.extend(runtime().block_on(reconcile::run()));
+    }
+    if wanted("latency") {
+        rows.extend(runtime().block_on(latency::run()));
+    }
+    if wanted("rest") {
+        rows.extend(runtime().block_on(rest::run()));
     }
     if wanted("door") {
         rows.extend(runtime().block_on(door::run()));

@@ -44,8 +44,9 @@ fn keys() -> usize {
 const CONCURRENCY: usize = 32;
 
 pub fn server() -> ZenServer {
+    let spec = json!({"policy": {"keys": {"maxPerAccount": 100_000}}});
     named(
-        json!({"apiVersion": "zenop.dev/v1alpha1", "kind": "ZenServer", "spec": {}}),
+        json!({"apiVersion": "zenop.dev/v1alpha1", "kind": "ZenServer", "spec": spec}),
         "prod",
     )
 }
@@ -86,11 +87,7 @@ pub async fn run() -> Vec<Row> {
         "operator: {n} ZenAPIKeys to Ready, {} rounds; starting a control plane",
         rounds()
     );
-    let plane = ControlPlane::start(Options::default())
-        .await
-        .expect("a control plane");
-    let client = plane.client().await.expect("a client");
-    install(&client).await;
+    let (plane, client) = plane().await;
     let (mut ours, mut raw, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=rounds() {
         let sample = sample(&client, &plane, &format!("ours-{round}"), n).await;
@@ -132,7 +129,22 @@ struct Sample {
     n: usize,
 }
 
-async fn sample(client: &Client, plane: &ControlPlane, namespace: &str, n: usize) -> Sample {
+/// A control plane that knows our kinds.
+pub async fn plane() -> (ControlPlane, Client) {
+    let plane = ControlPlane::start(Options::default())
+        .await
+        .expect("a control plane");
+    let client = plane.client().await.expect("a client");
+    install(&client).await;
+    (plane, client)
+}
+
+/// An operator at work in a namespace of its own, where a first key went through all of it.
+pub async fn at_work(
+    client: &Client,
+    plane: &ControlPlane,
+    namespace: &str,
+) -> (Process, Api<ZenAPIKey>) {
     make_namespace(client, namespace).await;
     let operator = Process::operator(plane.kubeconfig(), namespace);
     let post = PostParams::default();
@@ -145,12 +157,16 @@ async fn sample(client: &Client, plane: &ControlPlane, namespace: &str, n: usize
         .await
         .expect("an account");
     let keys: Api<ZenAPIKey> = Api::namespaced(client.clone(), namespace);
-    // Warm: one key through all of it.
     keys.create(&post, &key("first")).await.expect("a key");
     until("the first key", || async {
         keys.get("first").await.is_ok_and(|key| is_ready(&key))
     })
     .await;
+    (operator, keys)
+}
+
+async fn sample(client: &Client, plane: &ControlPlane, namespace: &str, n: usize) -> Sample {
+    let (operator, keys) = at_work(client, plane, namespace).await;
     let begun = Instant::now();
     let ready = tokio::spawn(all_ready(keys.clone(), n));
     create_all(&keys, n).await;
@@ -259,7 +275,7 @@ async fn write_like(client: &Client, namespace: &str, sample: &Sample, key: ZenA
     }
 }
 
-async fn make_namespace(client: &Client, name: &str) {
+pub async fn make_namespace(client: &Client, name: &str) {
     let namespace: Namespace = named(json!({"apiVersion": "v1", "kind": "Namespace"}), name);
     Api::all(client.clone())
         .create(&PostParams::default(), &namespace)
@@ -267,7 +283,7 @@ async fn make_namespace(client: &Client, name: &str) {
         .expect("a namespace");
 }
 
-async fn create_all(keys: &Api<ZenAPIKey>, n: usize) {
+pub async fn create_all(keys: &Api<ZenAPIKey>, n: usize) {
     stream::iter(0..n)
         .map(Ok::<_, kube::Error>)
         .try_for_each_concurrent(CONCURRENCY, |i| async move {
@@ -287,7 +303,7 @@ fn is_ready(key: &ZenAPIKey) -> bool {
 }
 
 /// Watches until `n` keys are Ready.
-async fn all_ready(keys: Api<ZenAPIKey>, n: usize) {
+pub async fn all_ready(keys: Api<ZenAPIKey>, n: usize) {
     let ready = Arc::new(AtomicUsize::new(0));
     let mut seen = std::collections::HashSet::new();
     let list = keys

@@ -17,6 +17,8 @@ pub struct Row {
 pub enum Goal {
     /// Ours by the peer's, at least.
     Ratio(f64),
+    /// Ours by the peer's, at most.
+    RatioAtMost(f64),
     /// Ours, at most.
     AtMost(f64),
 }
@@ -24,19 +26,20 @@ pub enum Goal {
 impl Row {
     /// What is held against the goal, and whether it meets it.
     fn result(&self) -> (f64, bool) {
+        let pairs = self.ours.iter().zip(&self.peer);
+        let ratio = median(&pairs.map(|(a, b)| a / b).collect::<Vec<_>>());
         match self.goal {
-            Goal::Ratio(least) => {
-                let ratios: Vec<_> = self
-                    .ours
-                    .iter()
-                    .zip(&self.peer)
-                    .map(|(a, b)| a / b)
-                    .collect();
-                (median(&ratios), median(&ratios) >= least)
-            }
+            Goal::Ratio(least) => (ratio, ratio >= least),
+            Goal::RatioAtMost(most) => (ratio, ratio <= most),
             Goal::AtMost(most) => (median(&self.ours), median(&self.ours) <= most),
         }
     }
+}
+
+/// Three digits, or more where there are.
+fn figure(value: f64) -> String {
+    let decimals = usize::from(value < 100.0 && value.fract() != 0.0);
+    format!("{value:.decimals$}")
 }
 
 pub fn median(values: &[f64]) -> f64 {
@@ -62,17 +65,18 @@ pub fn print(rows: &[Row]) {
         let peer = if row.peer.is_empty() {
             String::new()
         } else {
-            format!("{:.0}", median(&row.peer))
+            figure(median(&row.peer))
         };
         let (ratio, goal) = match row.goal {
             Goal::Ratio(least) => (format!("{result:.2}"), format!("≥ {least}")),
+            Goal::RatioAtMost(most) => (format!("{result:.2}"), format!("≤ {most}")),
             Goal::AtMost(most) => (String::new(), format!("≤ {most}")),
         };
         let what = format!("{} [{}]", row.what, row.unit);
         let verdict = if met { "met" } else { "MISSED" };
         println!(
-            "{what:<52} {:>12.0} {peer:>12} {ratio:>8} {goal:>8}  {verdict}",
-            median(&row.ours)
+            "{what:<52} {:>12} {peer:>12} {ratio:>8} {goal:>8}  {verdict}",
+            figure(median(&row.ours))
         );
         if !row.peer.is_empty() && spread(&row.peer) > 0.15 {
             println!(
@@ -85,7 +89,10 @@ pub fn print(rows: &[Row]) {
 
 /// A bar for each ratio, with its goal as a line.
 pub fn plot(rows: &[Row]) -> String {
-    let rows: Vec<_> = rows.iter().filter(|row| !row.peer.is_empty()).collect();
+    let rows: Vec<_> = rows
+        .iter()
+        .filter(|row| matches!(row.goal, Goal::Ratio(_)))
+        .collect();
     let height = 40 * rows.len() + 30;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"720\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"13\">\n"
