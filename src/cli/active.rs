@@ -7,7 +7,7 @@ use super::{
     Session,
     arguments::{DryRun, WaitArguments, WriteArguments},
     change::{Change, Consent},
-    failure::Failure,
+    failure::{Exit, Failure},
     noun::{Names, Noun, each, report},
     wait::{self, Goal},
 };
@@ -86,7 +86,10 @@ async fn set_active<K: Noun>(
             .await?;
         if arguments.wait.wait && arguments.write.dry_run == DryRun::None {
             let goal = Goal::condition(condition::ACTIVE, status);
-            wait::until::<K>(session, &cluster, name, &goal, &arguments.wait.patience).await?;
+            let patience = &arguments.wait.patience;
+            wait::until::<K>(session, &cluster, name, &goal, patience)
+                .await
+                .map_err(|failure| unconfirmed(failure, verb))?;
         }
         let said = match changed {
             true => verb.to_owned(),
@@ -95,4 +98,19 @@ async fn set_active<K: Noun>(
         report(session, &arguments.write, &found.raw, &said)
     })
     .await
+}
+
+/// Whoever waited in vain for the word of an operator that is down must not believe that a key
+/// is alive.
+fn unconfirmed(failure: Failure, verb: &str) -> Failure {
+    match failure.exit {
+        Exit::TimedOut => Failure::new(
+            Exit::TimedOut,
+            format!(
+                "{failure}\nIt is {verb} all the same: the servers follow the object itself, \
+                 without the operator"
+            ),
+        ),
+        _ => failure,
+    }
 }

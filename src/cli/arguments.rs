@@ -26,8 +26,8 @@ pub struct Connection {
 /// Which objects to list, and how to show them.
 #[derive(Clone, Debug, Args)]
 pub struct ListArguments {
-    /// Those of all namespaces.
-    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    /// Those of all namespaces, whatever -n says.
+    #[arg(short = 'A', long)]
     pub all_namespaces: bool,
 
     /// Only those with these labels, such as team=forecasting.

@@ -1,0 +1,25 @@
+//! `kubectl zen`, the real program, against a real API server and the real operator.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that panics fails, as it should"
+)]
+
+mod changes;
+#[path = "../client/door.rs"]
+#[allow(dead_code, reason = "shared with the client tests")]
+mod door;
+mod exits;
+mod help;
+mod keys;
+mod managed;
+mod offline;
+mod plugin;
+mod reading;
+#[path = "../cluster/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with the cluster tests")]
+mod support;
+mod zen;
