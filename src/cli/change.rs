@@ -12,7 +12,7 @@ use super::{
     cluster::{Cluster, FIELD_MANAGER, Found},
     failure::{Exit, Failure},
     noun::Noun,
-    owner::owner,
+    owner::{Owner, owner},
 };
 
 /// How often a change is decided anew because somebody else was faster: the sidecar notes each
@@ -39,35 +39,31 @@ impl Consent {
         }
     }
 
-    /// Refuses or warns if a tool manages the object.
+    /// Refuses or warns if a tool manages the object. `instead` begins a sentence on what to do
+    /// there.
     ///
     /// # Errors
-    /// If it refuses, with what to do in its files.
+    /// If it refuses.
     pub fn ask(
         self,
         session: &Session,
         title: &str,
         metadata: &ObjectMeta,
-        instead: &str,
+        instead: impl Fn(&Owner) -> String,
     ) -> Result<(), Failure> {
         let Some(owner) = owner(metadata).filter(|_| self != Self::Given) else {
             return Ok(());
         };
+        let managed = format!("{title} is managed by {owner}; {}", owner.undoes());
+        let instead = instead(&owner);
         match self {
             Self::Refuse => Err(Failure::new(
                 Exit::Conflict,
-                format!(
-                    "{title} is managed by {owner}; {}.\n{instead} ({}), or say --override",
-                    owner.undoes(),
-                    owner.place()
-                ),
+                format!("{managed}. Instead, {instead}\nor say --override."),
             )),
             _ => {
-                session.out.note(&format!(
-                    "warning: {title} is managed by {owner}; {}.\nTo make it last: {instead} ({})",
-                    owner.undoes(),
-                    owner.place()
-                ));
+                let warning = format!("warning: {managed}. To make it last, {instead}");
+                session.out.note(&warning);
                 Ok(())
             }
         }
@@ -108,9 +104,10 @@ impl Change {
                 return Ok((found, false));
             }
             if !std::mem::replace(&mut warned, true) {
-                let instead = format!("Set\n\n{}\n", indented(&self.file));
+                let instead =
+                    |owner: &Owner| format!("set {}:\n\n{}\n", owner.place(), indented(&self.file));
                 self.consent
-                    .ask(session, &title, &found.raw.metadata, &instead)?;
+                    .ask(session, &title, &found.raw.metadata, instead)?;
             }
             match self.send::<K>(cluster, found.raw).await {
                 Ok(raw) => return Ok((cluster.understood(raw)?, true)),

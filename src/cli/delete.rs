@@ -57,7 +57,10 @@ pub async fn delete<K: Noun>(
             session,
             &cluster.title::<K>(name),
             &found.raw.metadata,
-            "Delete it there; then the tool deletes it here. To refuse it at once, deactivate it",
+            |owner| {
+                let place = owner.place();
+                format!("delete it {place}; it is refused at once if you deactivate it,")
+            },
         )?;
         let title = cluster.title::<K>(name);
         let asks = arguments.dry_run == DryRun::None && !arguments.yes;

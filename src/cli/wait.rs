@@ -190,7 +190,7 @@ fn state<K: Noun>(object: &K) -> String {
         return format!("it is being deleted, and kept by {finalizers:?}");
     }
     match object.condition(condition::READY) {
-        _ if !object.is_observed() => "the operator has not seen it as it is now".to_owned(),
+        _ if !object.is_observed() => "the operator has not looked at it yet".to_owned(),
         Some(ready) => sentence(ready),
         None => "the operator says nothing yet".to_owned(),
     }

@@ -75,7 +75,8 @@ impl KeyRotate {
     }
 
     fn change(&self, now: Timestamp) -> Change {
-        let trigger = now.to_string();
+        // Milliseconds tell two rotations apart; more is noise in a file.
+        let trigger = format!("{now:.3}");
         let mut file = format!("spec:\n  rotation:\n    trigger: {trigger:?}");
         let mut rotation = json!({"trigger": trigger});
         if let Some(retain) = self.retain {
