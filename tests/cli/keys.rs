@@ -128,6 +128,10 @@ async fn a_rotation_is_asked_for_and_waited_for() -> Result<()> {
             .await?;
         let said = zen.run(&["key", "rotate", "main"]).await?;
         ensure!(said.code == 0 && said.err.contains("is paused"), "{said:?}");
+        let said = zen
+            .fails(5, &["key", "rotate", "main", "--wait", "--timeout", "1s"])
+            .await?;
+        ensure!(said.matches("is paused").count() == 2, "{said}");
         Ok(())
     })
     .await

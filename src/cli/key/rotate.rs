@@ -54,7 +54,8 @@ impl KeyRotate {
                 rotatable(&cluster.title::<ZenAPIKey>(&self.name), key).map(|()| true)
             })
             .await?;
-        if let Some(reason) = delayed(&found.typed) {
+        let delay = delayed(&found.typed);
+        if let Some(reason) = &delay {
             session.out.note(&format!("warning: {reason}"));
         }
         if !self.wait.wait || self.write.dry_run != DryRun::None {
@@ -66,7 +67,14 @@ impl KeyRotate {
         };
         let goal = Goal::Ready("rotated".to_owned(), Box::new(handled));
         let patience = &self.wait.patience;
-        wait::until::<ZenAPIKey>(session, &cluster, &self.name, &goal, patience).await?;
+        wait::until::<ZenAPIKey>(session, &cluster, &self.name, &goal, patience)
+            .await
+            .map_err(|failure| match (failure.exit, delay) {
+                (Exit::TimedOut, Some(reason)) => {
+                    Failure::new(Exit::TimedOut, format!("{failure}\n{reason}"))
+                }
+                _ => failure,
+            })?;
         let found = cluster.read::<ZenAPIKey>(&self.name).await?;
         let status = found.typed.status.as_ref();
         let generation = status.and_then(|s| s.generation).unwrap_or_default();
