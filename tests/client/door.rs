@@ -32,6 +32,18 @@ pub struct Answer {
     pub body: String,
 }
 
+impl Answer {
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.body).with_context(|| format!("no JSON: {self:?}"))
+    }
+
+    /// This one, if it has that status.
+    pub fn expect(self, status: u16) -> Result<Self> {
+        ensure!(self.status == status, "wanted {status}: {self:?}");
+        Ok(self)
+    }
+}
+
 impl Sidecar {
     /// Starts one and waits until it is ready.
     pub async fn start(site: &Site, address: SocketAddr) -> Result<Self> {
@@ -133,6 +145,21 @@ impl Sidecar {
             .as_str()
             .context("no token")?
             .to_owned())
+    }
+
+    /// A request in JSON.
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: &Value,
+    ) -> Result<Answer> {
+        let head = format!(
+            "{method} /api/v1/service_accounts{path} HTTP/1.1\r\nhost: x\r\n\
+             authorization: Bearer {token}\r\ncontent-type: application/json\r\n"
+        );
+        self.ask(&head, &body.to_string()).await
     }
 
     async fn ask(&self, head: &str, body: &str) -> Result<Answer> {

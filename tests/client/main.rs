@@ -9,6 +9,7 @@
     reason = "a test that panics fails, as it should"
 )]
 
+mod changes;
 mod commands;
 mod door;
 mod freshness;
