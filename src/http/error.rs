@@ -71,6 +71,9 @@ pub enum Refusal {
     /// It is kept as it is by somebody else.
     #[error("{0}")]
     Declared(Declared),
+    /// An account is declared, or a key of it, and so cannot be deleted.
+    #[error("{0}")]
+    Kept(Declared),
     /// The account may have no more keys.
     #[error(
         "Unable to create an API key for the '{account}' service account: it has {keys}, which is \
@@ -178,6 +181,8 @@ impl IntoResponse for Refusal {
             Self::Exists(_) | Self::Declared(_) | Self::TooManyKeys { .. } => {
                 raised(StatusCode::CONFLICT, "EntityExistsError")
             }
+            // As ZenML refuses to delete an account that owns something; its CLI shows that well.
+            Self::Kept(_) => raised(StatusCode::FORBIDDEN, "IllegalOperationError"),
             // Not 503: the client would repeat it for minutes before it shows the text.
             Self::NotTakenUp => raised(StatusCode::INTERNAL_SERVER_ERROR, "EntityCreationError"),
             Self::NotChanged(NotChanged::Unreachable) => (

@@ -175,16 +175,16 @@ async fn what_others_took_over_is_theirs() -> Result<()> {
         api.patch(&object, &parameters, &Patch::Merge(&edited))
             .await?;
         let path = format!("{keys}/k");
-        for (method, path) in [
-            ("PUT", path.clone()),
-            ("PUT", format!("{path}/rotate")),
-            ("DELETE", path),
-            ("DELETE", "/bot".to_owned()),
+        for (method, path, status) in [
+            ("PUT", path.clone(), 409),
+            ("PUT", format!("{path}/rotate"), 409),
+            ("DELETE", path, 409),
+            ("DELETE", "/bot".to_owned(), 403),
         ] {
             let answer = scene
                 .send(method, &path, update.clone())
                 .await?
-                .expect(409)?;
+                .expect(status)?;
             let told = format!(
                 "The API key 'k' is declared in Kubernetes as ZenAPIKey {}/{object}, managed by \
                  kubectl-edit: change it there.",

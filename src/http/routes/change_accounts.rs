@@ -16,7 +16,7 @@ use crate::{
         layers::Changed,
     },
     store::{
-        State, Unavailable,
+        NotChanged, State, Unavailable,
         registrar::{NewAccount, Object, Update},
     },
     wire::change::{NewServiceAccount, ServiceAccountUpdate},
@@ -130,7 +130,10 @@ async fn remove(app: App, wanted: NameOrId) -> Result<Done, Refusal> {
     let id = object.uid;
     let gone = || Refusal::NoAccount(wanted.to_string());
     let deleted = app.registrar().delete_account(object).await;
-    deleted.map_err(|why| refusal(why, || Refusal::Unexpected, gone))?;
+    deleted.map_err(|why| match why {
+        NotChanged::Declared(declared) => Refusal::Kept(declared),
+        why => refusal(why, || Refusal::Unexpected, gone),
+    })?;
     let look = |state: &State| {
         let is_gone = state.directory.account(id).is_none();
         is_gone.then_some(())

@@ -120,6 +120,56 @@ async fn k10_a_key_is_in_no_log_answer_or_metric() {
     }
 }
 
+/// Nor one that the API draws: it is in the one answer that shows it.
+#[tokio::test]
+async fn b4_a_key_that_is_made_is_in_no_log_metric_or_later_answer() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new("trace"))
+        .with_ansi(false)
+        .with_writer(log.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+
+    let server = Server::new();
+    server.change_account(|account| account.admin = true);
+    let credential = server.key.text();
+    let keys = format!("/api/v1/service_accounts/{}/api_keys", server.account);
+    let send = async |method: Method, path: &str| {
+        let body = Body::from(r#"{"name": "made"}"#);
+        let request = request(method, path).header("authorization", bearer(&credential));
+        server.send(request.body(body).unwrap()).await
+    };
+    let mut shown = Vec::new();
+    for (method, path) in [
+        (Method::POST, keys.clone()),
+        (Method::PUT, format!("{keys}/made/rotate")),
+    ] {
+        let answer = send(method, &path).await.expect(200).json();
+        shown.push(answer["body"]["key"].as_str().unwrap().to_owned());
+    }
+    let mut later = send(Method::POST, &keys).await.expect(409).body;
+    for path in [keys.clone(), format!("{keys}/made")] {
+        later += &server.get_as(&credential, &path).await.expect(200).body;
+    }
+    later += &send(Method::DELETE, &format!("{keys}/made")).await.body;
+    drop(guard);
+    let mut metrics = String::new();
+    prometheus_client::encoding::text::encode(&mut metrics, &server.registry).unwrap();
+    let log = log.text();
+    assert!(log.contains("RotateKey"), "the audit line is logged");
+    for key in shown {
+        let key: ApiKey = key.parse().unwrap();
+        let text = key.text();
+        // What the tests draw ends in this.
+        for secret in [&text[7..], &"dd".repeat(24), &key.secret.digest().to_hex()] {
+            for (place, text) in [("log", &log), ("answers", &later), ("metrics", &metrics)] {
+                assert!(!text.contains(secret), "{secret} in the {place}");
+            }
+        }
+    }
+}
+
 /// Nor does the library that reads the socket log it.
 #[tokio::test]
 async fn k10_a_key_on_a_socket_is_in_no_log() {
