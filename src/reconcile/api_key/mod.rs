@@ -121,7 +121,6 @@ impl Reconciled for ZenAPIKey {
         let mut seen = Observed {
             keyring,
             server,
-            siblings: siblings(self, read),
             ..Observed::default()
         };
         if self.is_delivered() {
@@ -138,6 +137,7 @@ impl Reconciled for ZenAPIKey {
             let name = &from.secret_key_ref.name;
             seen.source = read.live(&resource, &namespace, name).await?;
         }
+        seen.siblings = siblings(self, &seen, read);
         if needs_consumers(self) {
             let consumers = &self.spec.rotation.consumers;
             seen.workloads = Some(consumers::observe(consumers, &namespace, read).await?);

@@ -1,49 +1,80 @@
 //! Whether a key's Secret, its id and its place among the account's keys are its own.
 
+use std::cell::{Cell, RefCell};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use uuid::Uuid;
 
-use super::{Observed, decide::stalled, is_set, parties::Parties, secret::keys_in, source::Given};
+use super::{
+    Observed,
+    decide::stalled,
+    is_set,
+    parties::Parties,
+    secret::keys_in,
+    source::{Given, given},
+};
 use crate::{
     api::{Adoption, SourceType, ZenAPIKey, ZenAPIKeyStatus, annotation, reason},
     reconcile::{Reader, error::Invalid, foreign::Claim},
 };
 
-/// The other keys of the namespace.
+/// What older keys of the namespace have.
 #[derive(Debug, Default)]
 pub(super) struct Siblings {
     /// How many keys of the account are older.
     pub(super) older: usize,
-    /// The ids in use, by older keys, and whose they are.
-    pub(super) ids: Vec<(String, String)>,
+    /// The older key that has the id which was made elsewhere.
+    pub(super) holder: Option<String>,
 }
 
-/// The other keys of the namespace, as far as they are older.
-pub(super) fn siblings(key: &ZenAPIKey, read: &Reader) -> Siblings {
-    // Asked for only where it is needed: it looks at every key.
-    let issued = key.status.as_ref().is_some_and(|s| s.generation.is_some());
-    if issued && key.spec.source.source_type == SourceType::Generated {
+/// Looks for what older keys have: at every key of the view, and so only for a key that is not
+/// issued yet, or comes with another id.
+pub(super) fn siblings(key: &ZenAPIKey, seen: &Observed, read: &Reader) -> Siblings {
+    let status = key.status.clone().unwrap_or_default();
+    let is_issued = status.generation.is_some();
+    let id = foreign_id(key, seen, &status).map(|id| id.to_string());
+    let id = id.filter(|id| !is_issued || status.key_id.as_ref() != Some(id));
+    if is_issued && id.is_none() {
         return Siblings::default();
     }
-    let seniority = |key: &ZenAPIKey| (key.creation_timestamp(), key.uid());
-    let own = seniority(key);
-    let older = read
-        .views()
-        .keys
-        .state_filter(|other| other.namespace() == key.namespace() && seniority(other) < own);
-    let of_account = older.iter().filter(|other| {
-        other.spec.service_account_ref == key.spec.service_account_ref
-            && other.metadata.deletion_timestamp.is_none()
-    });
-    let ids = older.iter().flat_map(|other| {
-        let recorded = other.status.as_ref().and_then(|s| s.key_id.clone());
-        let ids = [recorded, other.uid()].into_iter().flatten();
-        ids.map(|id| (id, other.name_any()))
+    let (count, holder) = (Cell::new(0), RefCell::new(None));
+    // Nothing is copied out of the view: the predicate counts, and lets nothing through.
+    let _ = read.views().keys.state_filter(|other| {
+        if other.metadata.namespace == key.metadata.namespace && seniority(other) < seniority(key) {
+            let of_account = other.spec.service_account_ref == key.spec.service_account_ref
+                && other.metadata.deletion_timestamp.is_none();
+            count.set(count.get() + usize::from(of_account));
+            if id.as_deref().is_some_and(|id| has_id(other, id)) {
+                holder.replace(Some(other.name_any()));
+            }
+        }
+        false
     });
     Siblings {
-        older: of_account.count(),
-        ids: ids.collect(),
+        older: count.get(),
+        holder: holder.into_inner(),
     }
+}
+
+/// An id that others chose.
+fn foreign_id(key: &ZenAPIKey, seen: &Observed, status: &ZenAPIKeyStatus) -> Option<Uuid> {
+    match given(key, seen.source.as_ref()) {
+        Ok(Some(given)) => Some(given.id),
+        Ok(None) => adoptable(key, seen, status).map(|given| given.id),
+        Err(_) => None,
+    }
+}
+
+/// Who came first; the same order for every observer.
+fn seniority(key: &ZenAPIKey) -> (Option<&Time>, Option<&str>) {
+    let meta = &key.metadata;
+    (meta.creation_timestamp.as_ref(), meta.uid.as_deref())
+}
+
+fn has_id(key: &ZenAPIKey, id: &str) -> bool {
+    let recorded = key.status.as_ref().and_then(|s| s.key_id.as_deref());
+    recorded == Some(id) || key.metadata.uid.as_deref() == Some(id)
 }
 
 impl ZenAPIKey {
@@ -56,8 +87,7 @@ impl ZenAPIKey {
         id: Uuid,
         adopts: bool,
     ) -> Result<(), Invalid> {
-        let id = id.to_string();
-        if let Some((_, holder)) = seen.siblings.ids.iter().find(|(taken, _)| *taken == id) {
+        if let Some(holder) = &seen.siblings.holder {
             let message = format!(
                 "the id {id} in its text belongs to the older ZenAPIKey {holder}; \
                  make another with kubectl zen key new --offline"

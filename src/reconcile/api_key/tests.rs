@@ -415,11 +415,7 @@ fn the_id_of_an_older_key_is_not_taken() {
     let mut world = World::new(OnSecretLoss::Rotate);
     given_key(&mut world, 'a');
     let mut seen = world.observed();
-    let taken = (
-        "00000000-0000-0000-0000-00000000000b".into(),
-        "theirs".into(),
-    );
-    seen.siblings.ids.push(taken);
+    seen.siblings.holder = Some("theirs".into());
     let refused = world.key.validate(seen, &(), world.now).unwrap_err();
     let Verdict::Stalled { reason, message } = refused.verdict else {
         panic!("{refused:?}");
