@@ -69,7 +69,6 @@ impl Retention {
             if goes.is_some_and(|goes| goes <= now) {
                 continue;
             }
-            next = [next, goes].into_iter().flatten().min();
             let recorded = generation.valid_until.as_ref().map(|end| end.0);
             // Shortened where the spec was, never lengthened.
             let latest = match goes {
@@ -78,6 +77,10 @@ impl Retention {
                 _ => plus(replaced, self.longest()),
             };
             let end = recorded.map_or(latest, |recorded| recorded.min(latest));
+            if end <= now {
+                continue;
+            }
+            next = [next, goes].into_iter().flatten().min();
             kept.push(KeyGeneration {
                 valid_until: Some(second(end)),
                 ..generation.clone()
@@ -196,6 +199,12 @@ mod tests {
         let rotation = json!({"retainFor": "60m", "consumers": consumers});
         assert_eq!(left(rotation.clone(), None, false, 600), (vec![1, 2], None));
         assert_eq!(left(rotation, None, true, 600), (vec![2], None));
+    }
+
+    #[test]
+    fn a_key_in_use_goes_when_a_shortened_cap_is_past() {
+        let rotation = json!({"maxRetain": "60m", "retirement": "WhenUnused"});
+        assert_eq!(left(rotation, Some(119), true, 120), (vec![2], None));
     }
 
     #[test]
