@@ -252,7 +252,7 @@ impl Writer {
         Ok(patched.metadata.resource_version.unwrap_or_default())
     }
 
-    /// Restarts a workload, if it is still that one, as `kubectl rollout restart` does.
+    /// Restarts a workload, if nobody changed it since we looked, as `kubectl rollout restart` does.
     ///
     /// # Errors
     /// If the API server does not do it.
@@ -260,7 +260,7 @@ impl Writer {
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client()?, &owner.namespace, &restart.resource);
         let patch = json!({
-            "metadata": {"uid": restart.uid},
+            "metadata": {"uid": restart.uid, "resourceVersion": restart.resource_version},
             "spec": {"template": {"metadata": {"annotations": restart.annotations}}},
         });
         let parameters = PatchParams {

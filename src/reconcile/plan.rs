@@ -107,6 +107,8 @@ pub struct Restart {
     pub name: String,
     /// Its identity: another of that name is left alone.
     pub uid: String,
+    /// Its version: one that somebody restarted since we looked is looked at again.
+    pub resource_version: String,
     /// What its pods' template is to say; a template that says something new makes new pods.
     pub annotations: BTreeMap<String, String>,
 }

@@ -174,6 +174,7 @@ fn restart(workload: &Workload, key: Delivered<'_>, now: Timestamp) -> Restart {
         resource: resource(workload.kind),
         name: workload.name(),
         uid: workload.live.uid.clone(),
+        resource_version: workload.live.resource_version.clone(),
         annotations: BTreeMap::from([
             (annotation::RESTARTED_AT.to_owned(), now.to_string()),
             (
