@@ -162,18 +162,22 @@ impl Reconciled for ZenAPIKey {
         let template = Template::parse(&self.spec.delivery.secret_template).map_err(invalid)?;
         let calendar = Calendar::parse(&self.spec.rotation).map_err(invalid)?;
         let old = self.status.clone().filter(|old| is_of(old, account));
-        let old = old.unwrap_or_default();
-        let given = given(self, seen.source.as_ref()).map_err(missing)?;
+        let mut old = old.unwrap_or_default();
+        let paused = is_set(self, annotation::PAUSED);
+        let given = match paused {
+            true => None,
+            false => given(self, seen.source.as_ref()).map_err(missing)?,
+        };
         let adopted = adoptable(self, &seen, &old);
         let recorded = old.key_id.as_ref().and_then(|id| id.parse().ok());
-        let key = match (&given, &adopted) {
-            (Some(given), _) => given.id,
-            (None, Some(adopted)) => adopted.id,
-            (None, None) => recorded.unwrap_or(own_id),
-        };
+        let found = given.as_ref().or(adopted.as_ref());
+        let key = found.map_or(recorded.unwrap_or(own_id), |found| found.id);
+        if recorded.is_some_and(|recorded| recorded != key) {
+            // Keys are found by their id: nobody can log in with those of another.
+            old.generations.clear();
+        }
         let secret_name = self.is_delivered().then(|| self.secret_name());
         self.check_place(&seen, &parties, &old, key, adopted.is_some())?;
-        let paused = is_set(self, annotation::PAUSED);
         if paused && old.key_id.is_none() {
             let message = "paused before a key was made for this account; remove the annotation \
                            zenop.dev/paused";
