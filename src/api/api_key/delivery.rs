@@ -50,12 +50,13 @@ pub enum DeliveryMode {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("!has(self.labels) || self.labels.all(k, !k.startsWith('zenop.dev/') && !k.startsWith('app.kubernetes.io/') && !k.startsWith('argocd.argoproj.io/') && !k.startsWith('kustomize.toolkit.fluxcd.io/') && !k.startsWith('helm.toolkit.fluxcd.io/'))", "labels must not be zenop's own (zenop.dev/, app.kubernetes.io/) nor a GitOps tool's"),
-    validation = ("!has(self.annotations) || self.annotations.all(k, !k.startsWith('zenop.dev/') && !k.startsWith('argocd.argoproj.io/') && !k.startsWith('kustomize.toolkit.fluxcd.io/') && !k.startsWith('kubectl.kubernetes.io/'))", "annotations must not be zenop's own (zenop.dev/) nor a tool's"),
+    validation = ("!has(self.annotations) || self.annotations.all(k, !k.startsWith('zenop.dev/') && !k.startsWith('argocd.argoproj.io/') && !k.startsWith('kustomize.toolkit.fluxcd.io/') && !k.startsWith('kubernetes.io/') && !k.startsWith('kubectl.kubernetes.io/'))", "annotations must not be zenop's own (zenop.dev/) nor a tool's"),
+    validation = ("!self.type.matches('(^|[.])kubernetes[.]io/')", "type must not be one that Kubernetes gives a meaning to, such as kubernetes.io/service-account-token: a Secret of that type would get a token"),
     validation = ("!has(self.data) || !(self.keys.url in self.data) && !(self.keys.key in self.data) && !(self.keys.previousKey in self.data)", "data must not name an entry that keys names"),
     validation = ("self.keys.url != self.keys.key && self.keys.url != self.keys.previousKey && self.keys.key != self.keys.previousKey", "the names in keys must differ")
 )]
 pub struct SecretTemplate {
-    /// Type of the Secret. Example: `Opaque`.
+    /// Type of the Secret: `Opaque` or one of your own. Example: `Opaque`.
     #[serde(rename = "type", default = "opaque")]
     #[schemars(
         length(min = 1, max = 253),
