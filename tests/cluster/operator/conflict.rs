@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use zenop::api::{ZenAPIKey, ZenServer, condition, reason};
 
 use crate::support::{
-    Conditioned, Site, account, entry, garbage_collector, key, says, server, site, stalled, with,
+    Site, account, entry, garbage_collector, key, message, says, server, site, stalled, with,
 };
 
 fn secret(name: &str, owner: Value) -> Value {
@@ -19,11 +19,6 @@ fn secret(name: &str, owner: Value) -> Value {
         "metadata": {"name": name, "ownerReferences": owner},
         "stringData": {"password": "theirs", "ZENML_STORE_API_KEY": "theirs too"},
     })
-}
-
-fn message<K: Conditioned>(object: &K, kind: &str) -> String {
-    let found = object.conditions().iter().find(|c| c.type_ == kind);
-    found.map(|c| c.message.clone()).unwrap_or_default()
 }
 
 async fn untouched(site: &Site, before: &kube::api::DynamicObject, kind: &str) -> Result<()> {

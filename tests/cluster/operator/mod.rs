@@ -1,13 +1,21 @@
 //! The operator's behaviour on a real API server.
 
 mod apiserver;
+mod canary;
 mod conflict;
+mod consumers;
 mod crash;
+mod delivery;
 mod drift;
 mod edits;
+mod gitops;
+mod given;
 mod leaders;
 mod lost;
 mod main_job;
 mod parties;
+mod policy;
 mod rest;
+mod rotation;
 mod schema;
+mod unused;

@@ -147,7 +147,7 @@ async fn a_key_made_again_gets_a_new_key() -> Result<()> {
 }
 
 /// Seniority is counted in seconds: waits until the next one has begun.
-async fn another_second() -> Result<()> {
+pub async fn another_second() -> Result<()> {
     let now = zenop::runtime::clock::now();
     let next = Timestamp::from_second(now.as_second() + 1)?;
     tokio::time::sleep(Duration::try_from(next.duration_since(now))?).await;

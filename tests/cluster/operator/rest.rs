@@ -11,25 +11,26 @@ use k8s_openapi::api::{
 use kube::api::{ListParams, PostParams};
 use serde_json::{Value, from_value, json};
 use zenop::api::{ZenAPIKey, ZenServer, ZenServiceAccount, reason};
-use zenop::runtime::clock::monotonic;
+use zenop::runtime::clock::{self, monotonic};
 use zenop_cluster::{
     Options,
     fault::{Match, Verb},
 };
 
+use super::given::{made, theirs, value_from, verifier};
 use crate::support::{
     Site, account, key, ready, server, site, site::own_plane, site_on, stalled, waiting, with,
 };
 
 /// Objects in every state that lasts.
 async fn populate(site: &Site) -> Result<()> {
-    let theirs = json!({
+    let in_the_way = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "in-the-way"},
         "stringData": {"theirs": "1"},
     });
     let of = |name: &str, path: &str, value: Value| with(key(name), path, value);
     let objects = [
-        theirs,
+        in_the_way,
         server("prod"),
         server("idle"),
         account("ci"),
@@ -54,13 +55,51 @@ async fn populate(site: &Site) -> Result<()> {
         ),
         of("orphan", "spec.serviceAccountRef.name", json!("nobody")),
         of("of-off", "spec.serviceAccountRef.name", json!("off")),
+        theirs(&made(7, 1).text()),
+        value_from("given", "vault"),
+        value_from("without-source", "in-the-way"),
+        verifier("hashed", &made(9, 1)),
     ];
-    for object in objects {
+    for object in objects.into_iter().chain(rotated("a")) {
         site.apply(&object).await?;
     }
-    for name in ["main", "deactivated", "expired", "expiring", "of-off"] {
+    for object in rotated("a") {
+        site.key_ready(object["metadata"]["name"].as_str().context("no name")?, 1)
+            .await?;
+    }
+    for object in rotated("b") {
+        site.apply(&object).await?;
+    }
+    for name in [
+        "main",
+        "deactivated",
+        "expired",
+        "expiring",
+        "of-off",
+        "given",
+        "hashed",
+        "held-back",
+        "paused",
+    ] {
         site.key_ready(name, 1).await?;
     }
+    for name in ["overlapping", "rolled-out", "in-use"] {
+        site.key_ready(name, 2).await?;
+    }
+    let rolled = |key: &ZenAPIKey| {
+        let consumers = key.status.as_ref().map(|s| s.consumers.as_slice());
+        consumers.is_some_and(|all| all.len() == 1 && all.iter().all(|c| c.rolled))
+    };
+    for name in ["rolled-out", "in-use"] {
+        site.until(name, "with its consumers restarted", rolled)
+            .await?;
+    }
+    site.until::<ZenAPIKey>(
+        "without-source",
+        "waiting",
+        waiting(reason::SOURCE_NOT_FOUND),
+    )
+    .await?;
     site.until::<ZenAPIKey>("conflict", "Stalled", stalled(reason::CONFLICT))
         .await?;
     site.until::<ZenAPIKey>("orphan", "waiting", waiting(reason::ACCOUNT_NOT_FOUND))
@@ -70,6 +109,48 @@ async fn populate(site: &Site) -> Result<()> {
     site.until::<ZenServer>("prod", "Ready", ready).await?;
     site.until::<ZenServer>("idle", "Ready", ready).await?;
     Ok(())
+}
+
+/// Keys that were rotated and are done, or are not to be rotated now.
+fn rotated(trigger: &str) -> Vec<Value> {
+    let of = |name: &str, rotation: Value| {
+        let key = with(key(name), "spec.rotation", rotation);
+        with(key, "spec.rotation.trigger", json!(trigger))
+    };
+    let template = json!({"secretTemplate": {"includePrevious": true, "data": {"a": "{{key}}"}}});
+    let overlapping = of("overlapping", json!({"interval": "720h"}));
+    let mut paused = of("paused", json!({"schedule": "0 3 1 * *"}));
+    if trigger == "b" {
+        paused["metadata"]["annotations"] = json!({"zenop.dev/paused": "true"});
+    }
+    let consumers = json!([
+        {"kind": "Deployment", "name": "prod"},
+        {"kind": "StatefulSet", "name": "nobody"},
+    ]);
+    vec![
+        with(overlapping, "spec.delivery", template),
+        paused,
+        of("held-back", json!({"windows": closed()})),
+        of(
+            "rolled-out",
+            json!({"consumers": consumers, "minRestartInterval": "0s"}),
+        ),
+        of(
+            "in-use",
+            json!({
+                "retirement": "WhenUnused", "consumers": consumers, "minRestartInterval": "0s",
+            }),
+        ),
+    ]
+}
+
+/// A window that opens in two hours.
+fn closed() -> Value {
+    let time = |hours: i64| {
+        let zoned = clock::now().to_zoned(jiff::tz::TimeZone::UTC) + jiff::Span::new().hours(hours);
+        zoned.strftime("%H:%M").to_string()
+    };
+    json!([{"start": time(2), "end": time(4)}])
 }
 
 #[tokio::test]
@@ -123,14 +204,15 @@ async fn at_rest_nothing_is_written_nor_by_the_next_one() -> Result<()> {
     .await
 }
 
-/// Waits until only what is in the way is still looked at, which it is every second here.
+/// Waits until only what is in the way, or is not there, is still looked at, which it is every second here.
 async fn no_work_but_conflicts(site: &Site) -> Result<()> {
     let busy = Match::work();
     loop {
         let mark = site.proxy.mark();
         tokio::time::sleep(Duration::from_millis(1500)).await;
         let calls = site.proxy.since(mark, &busy);
-        if calls.iter().all(|call| call.name == "in-the-way") {
+        let expected = ["in-the-way", "without-source-key", "vault", "given-key"];
+        if calls.iter().all(|call| expected.contains(&&*call.name)) {
             return Ok(());
         }
     }

@@ -1,9 +1,22 @@
 //! The objects that most tests use, and how to look into them.
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
-use kube::ResourceExt;
+use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{
+    api::{core::v1::Secret, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
+use kube::{
+    ResourceExt,
+    api::PostParams,
+    runtime::{
+        WatchStreamExt,
+        watcher::{Config, watcher},
+    },
+};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use zenop::{
     api::{KeyState, KindStatus, ZenAPIKey, ZenServer, ZenServiceAccount, condition},
     auth::{
@@ -12,7 +25,7 @@ use zenop::{
     },
 };
 
-use super::Site;
+use super::{PATIENCE, Site, site::resource};
 
 /// Server `prod`, account `ci`, key `main`: what most tests begin with.
 pub fn server(name: &str) -> Value {
@@ -95,6 +108,20 @@ pub fn waiting<K: Conditioned>(reason: &str) -> impl Fn(&K) -> bool {
     says(condition::RECONCILING, "True", reason)
 }
 
+/// What a condition says in words; nothing, if there is none.
+pub fn message<K: Conditioned>(object: &K, kind: &str) -> String {
+    let found = object.conditions().iter().find(|c| c.type_ == kind);
+    found.map(|c| c.message.clone()).unwrap_or_default()
+}
+
+/// Which generations of a key are accepted.
+pub fn accepted(key: &ZenAPIKey) -> Vec<i64> {
+    let generations = key.status.iter().flat_map(|s| &s.generations);
+    let mut numbers: Vec<_> = generations.map(|g| g.generation).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
 /// What an entry of a Secret says.
 pub fn entry(secret: &Secret, name: &str) -> Option<String> {
     let bytes = &secret.data.as_ref()?.get(name)?.0;
@@ -104,10 +131,72 @@ pub fn entry(secret: &Secret, name: &str) -> Option<String> {
 impl Site {
     /// Server, account and key, in this order.
     pub async fn apply_three(&self) -> Result<()> {
-        for object in [server("prod"), account("ci"), key("main")] {
-            self.apply(&object).await?;
+        self.apply_with(&key("main")).await
+    }
+
+    /// Server, account and this key.
+    pub async fn apply_with(&self, key: &Value) -> Result<()> {
+        for object in [&server("prod"), &account("ci"), key] {
+            self.apply(object).await?;
         }
         Ok(())
+    }
+
+    /// Changes the status of a key as somebody who may write it.
+    pub async fn edit_status(&self, name: &str, change: impl Fn(&mut Value)) -> Result<()> {
+        let api = self.dynamic(&resource("zenop.dev/v1alpha1", "ZenAPIKey"));
+        let parameters = PostParams::default();
+        loop {
+            let mut object = api.get(name).await?;
+            let mut status = object.data["status"].take();
+            change(&mut status);
+            object.data["status"] = status;
+            let written = api.replace_status(name, &parameters, &object);
+            match written.await {
+                Err(kube::Error::Api(refused)) if refused.code == 409 => {}
+                written => return written.map(drop).context("writing the status"),
+            }
+        }
+    }
+
+    /// Makes the keys of an object older, as time would. What others write about them stays.
+    pub async fn age(&self, name: &str, by: SignedDuration) -> Result<()> {
+        let earlier = |time: &mut Value| {
+            let at: Option<Timestamp> = time.as_str().and_then(|text| text.parse().ok());
+            if let Some(at) = at {
+                *time = json!((at - by).to_string());
+            }
+        };
+        self.edit_status(name, |status| {
+            earlier(&mut status["lastRotatedTime"]);
+            let generations = status["generations"].as_array_mut();
+            for generation in generations.into_iter().flatten() {
+                earlier(&mut generation["createdTime"]);
+                if !generation["validUntil"].is_null() {
+                    earlier(&mut generation["validUntil"]);
+                }
+            }
+        })
+        .await
+    }
+
+    /// The Event of that reason, once there is one.
+    pub async fn told(&self, reason: &str) -> Result<Event> {
+        let mut events = watcher(self.api::<Event>(), Config::default())
+            .default_backoff()
+            .applied_objects()
+            .boxed();
+        let told = async {
+            while let Some(event) = events.next().await {
+                if let Some(event) = event.ok().filter(|e| e.reason.as_deref() == Some(reason)) {
+                    return Some(event);
+                }
+            }
+            None
+        };
+        let told = timeout(PATIENCE, told).await;
+        told.with_context(|| format!("no Event {reason}"))?
+            .context("the watch ended")
     }
 
     /// The key once it is Ready with that generation.
@@ -146,10 +235,8 @@ impl Site {
     ) -> Result<Option<(KeyState, i64)>> {
         let verifier = self.verifier(text).await?;
         let parsed: ApiKey = text.parse()?;
-        ensure!(
-            Some(parsed.id.to_string()) == key.uid(),
-            "the id of another key"
-        );
+        let id = key.status.as_ref().and_then(|status| status.key_id.clone());
+        ensure!(Some(parsed.id.to_string()) == id, "the id of another key");
         let generations = key.status.iter().flat_map(|status| &status.generations);
         for generation in generations {
             let recorded: Verifier = generation.verifier.parse()?;

@@ -10,7 +10,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
     process::{Child, ChildStderr, Command},
     sync::watch,
     time::{sleep, timeout},
@@ -181,6 +182,24 @@ impl Operator {
         let status = self.ended().await?;
         ensure!(status.success(), "it ended with {status}");
         Ok(())
+    }
+
+    /// What `/metrics` shows.
+    pub async fn metrics(&self) -> Result<String> {
+        self.log.says(&["probes and metrics"]).await?;
+        let text = self.log.text();
+        let line = text
+            .lines()
+            .find(|line| line.contains("probes and metrics"));
+        let line: serde_json::Value = serde_json::from_str(line.context("no line")?)?;
+        let address = line.pointer("/fields/address").or(line.get("address"));
+        let address = address.and_then(|a| a.as_str()).context("no address")?;
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        ensure!(answer.contains(" 200 OK"), "{answer}");
+        Ok(answer)
     }
 
     /// Resident memory in bytes.

@@ -36,12 +36,13 @@ const PASSING: [&str; 14] = [
     "zenop.dev/owner-uid",
 ];
 /// What is drawn, or made of it.
-const DRAWN: [&str; 8] = [
+const DRAWN: [&str; 9] = [
     "verifier",
     "fingerprint",
     "keyId",
     "accountId",
     "ZENML_STORE_API_KEY",
+    "ZENML_STORE_API_KEY_PREVIOUS",
     "pepper",
     "keyset.json",
     "zenop.dev/applied",

@@ -1,0 +1,172 @@
+//! No key is anywhere but in Secrets, whatever is done with keys and whatever goes wrong.
+
+use anyhow::{Context, Result, ensure};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{ResourceExt, api::ListParams};
+use serde_json::{Value, json};
+use zenop::{
+    api::{ZenAPIKey, reason},
+    auth::api_key::{ApiKey, KeySecret},
+};
+use zenop_cluster::fault::{Action, Match, Rule, Verb, When};
+
+use super::given::{made, theirs, value_from, verifier};
+use crate::support::{Site, entry, key, site, stalled, with};
+
+/// Everything that is not a Secret, as text.
+async fn everything_but_secrets(site: &Site) -> Result<String> {
+    let mut text = String::new();
+    let found = kube::Discovery::new(site.ns.client().clone()).run().await?;
+    for group in found.groups() {
+        for (resource, capabilities) in group.recommended_resources() {
+            if resource.kind == "Secret"
+                || capabilities.scope != kube::discovery::Scope::Namespaced
+                || !capabilities.supports_operation("list")
+            {
+                continue;
+            }
+            for object in site.dynamic(&resource).list(&ListParams::default()).await? {
+                text.push_str(&serde_json::to_string(&object)?);
+                text.push('\n');
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// All that must not be seen of a key: its text, what is in it, and how a Secret has it.
+fn forms(text: &str) -> Result<Vec<String>> {
+    let inner = text.trim_start_matches("ZENKEY_").to_owned();
+    let json: Value = serde_json::from_slice(&STANDARD.decode(&inner)?)?;
+    let secret = json["key"].as_str().context("no key")?.to_owned();
+    Ok(vec![STANDARD.encode(text), inner, secret])
+}
+
+/// A key is made, rotated with the old one beside it, lost and replaced, and writes of it fail.
+async fn generated(site: &Site) -> Result<Vec<String>> {
+    let shaped = |trigger: &str| {
+        let consumers = json!([{"kind": "Deployment", "name": "prod"}]);
+        let rotation = json!({"trigger": trigger, "consumers": consumers});
+        let template = json!({"includePrevious": true, "data": {"env": "A={{key}} {{keyId}}"}});
+        let main = with(key("main"), "spec.rotation", rotation);
+        with(main, "spec.delivery", json!({"secretTemplate": template}))
+    };
+    let mut texts = Vec::new();
+    for (code, verb) in [(422, Verb::Create), (409, Verb::Create), (500, Verb::Patch)] {
+        let status = Action::Status {
+            code,
+            retry_after: None,
+        };
+        let writes = Match::verb(verb).on("secrets").named("main-key");
+        site.proxy.add(Rule::once(writes, When::Before, status));
+    }
+    for (generation, trigger) in [(1, "a"), (2, "b")] {
+        site.apply_with(&shaped(trigger)).await?;
+        site.key_ready("main", generation).await?;
+        texts.push(site.check_delivered("main", generation).await?);
+    }
+    site.delete::<Secret>("main-key").await?;
+    site.key_ready("main", 3).await?;
+    texts.push(site.check_delivered("main", 3).await?);
+    Ok(texts)
+}
+
+/// Keys of others: good ones, bad ones, ones in the way and ones that are taken over.
+async fn given(site: &Site) -> Result<Vec<String>> {
+    let good = made(7, 1).text().to_string();
+    let weak = ApiKey {
+        secret: KeySecret::from_random(&[0x5a; 32]),
+        ..made(7, 1)
+    };
+    let weak = weak.text().to_string();
+    let in_way = made(8, 3).text().to_string();
+    let hashed = made(9, 4);
+    site.apply(&theirs(&weak)).await?;
+    site.apply(&value_from("given", "vault")).await?;
+    let bad = stalled(reason::SOURCE_INVALID);
+    site.until::<ZenAPIKey>("given", "refused", bad).await?;
+    site.apply(&theirs(&good)).await?;
+    site.key_ready("given", 1).await?;
+    super::parties::another_second().await?;
+    site.apply(&value_from("again", "vault")).await?;
+    let taken = stalled(reason::KEY_ID_CONFLICT);
+    site.until::<ZenAPIKey>("again", "refused", taken).await?;
+
+    let foreign = json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {
+            "name": "adopted-key",
+            "annotations": {"zenop.dev/adopt": format!("{}/adopted", site.name())},
+        },
+        "stringData": {"ZENML_STORE_API_KEY": in_way},
+    });
+    site.apply(&foreign).await?;
+    site.apply(&key("adopted")).await?;
+    let conflict = stalled(reason::CONFLICT);
+    site.until::<ZenAPIKey>("adopted", "refused", conflict)
+        .await?;
+    site.apply(&with(key("adopted"), "spec.adoption", json!("IfUnowned")))
+        .await?;
+    site.key_ready("adopted", 1).await?;
+    ensure!(site.check_delivered("adopted", 1).await? == in_way);
+    site.apply(&verifier("hashed", &hashed)).await?;
+    site.key_ready("hashed", 1).await?;
+    Ok(vec![good, weak, in_way, hashed.text().to_string()])
+}
+
+#[tokio::test]
+async fn a_key_is_in_secrets_and_nowhere_else() -> Result<()> {
+    site("canary", async |site| {
+        let mut launch = site.launch();
+        launch.log = "trace".into();
+        let operator = site.start(&launch)?;
+        operator.leads().await?;
+        let mut texts = generated(site).await?;
+        texts.extend(given(site).await?);
+        site.told("KeyRotated").await?;
+        site.told("KeyReplaced").await?;
+        site.told("SourceInvalid").await?;
+        let metrics = operator.metrics().await?;
+        operator.stop().await?;
+
+        let auth: Secret = site.api().get("prod-auth").await?;
+        let pepper = entry(&auth, "pepper").context("no pepper")?;
+        let keyset: Value = serde_json::from_str(&entry(&auth, "keyset.json").context("no keys")?)?;
+        let seed = keyset["keys"][0]["seed"].as_str().context("no seed")?;
+        let mut canaries = vec![pepper, seed.to_owned()];
+        for text in &texts {
+            canaries.extend(forms(text)?);
+        }
+        let objects = everything_but_secrets(site).await?;
+        for known in ["KeyReplaced", "ZenAPIKey", "adopted"] {
+            ensure!(objects.contains(known), "the search sees no {known}");
+        }
+        let logs = site.logs();
+        ensure!(logs.contains("TRACE"), "the log is not at trace");
+        ensure!(metrics.contains("zenop_api_keys_active"), "{metrics}");
+        // What Secrets say beside their entries is not secret.
+        let secrets = site.api::<Secret>().list(&ListParams::default()).await?;
+        let marks = secrets.iter().map(|secret| {
+            let name = secret.name_any();
+            format!("{name} {:?} {:?}\n", secret.labels(), secret.annotations())
+        });
+        let marks: String = marks.collect();
+        let mut found = 0;
+        for canary in &canaries {
+            ensure!(canary.len() >= 64, "too short to search for");
+            for (place, text) in [
+                ("an object", &objects),
+                ("the log", &logs),
+                ("the metrics", &metrics),
+                ("a Secret's marks", &marks),
+            ] {
+                ensure!(!text.contains(canary.as_str()), "a secret is in {place}");
+                found += 1;
+            }
+        }
+        eprintln!("{found} searches for {} keys: nothing", texts.len());
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,207 @@
+//! The stories: what is there, what happens, and how it is to end.
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+use zenop::{
+    api::{ZenAPIKey, ZenServiceAccount},
+    auth::api_key::{ApiKey, KeySecret},
+};
+
+use crate::support::{PATIENCE, Site, accepted, account, key, ready, server, with};
+
+/// What the operator is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Story {
+    /// Server, account and key are there, and nothing else.
+    Create,
+    /// The delivered Secret is deleted.
+    Replace,
+    /// The key is asked to be rotated; the old one is accepted for an hour.
+    Rotate,
+    /// The same, with the old key in the Secret too, and it goes after two seconds.
+    Retire,
+    /// The Secret that another tool keeps has another key.
+    Given,
+    /// The spec has another hash.
+    Verifier,
+    /// Key and account are switched off.
+    Deactivate,
+    /// The key is deleted.
+    Delete,
+}
+
+/// How a story ends, or how it is before it begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene {
+    /// The current generation; `None`: there is no key.
+    pub generation: Option<i64>,
+    /// Those that are accepted.
+    pub accepted: &'static [i64],
+    /// How many keys the account says may log in.
+    pub active: i32,
+}
+
+const ONE: Scene = Scene {
+    generation: Some(1),
+    accepted: &[1],
+    active: 1,
+};
+const OVERLAP: Scene = Scene {
+    generation: Some(2),
+    accepted: &[1, 2],
+    active: 1,
+};
+
+impl Story {
+    /// What is there when the operator starts; settled as [`ONE`], if anything is.
+    pub fn before(self) -> Vec<Value> {
+        let all = |key: Value| vec![server("prod"), account("ci"), key];
+        match self {
+            Self::Create => Vec::new(),
+            Self::Retire => all(rotated(self, "1")),
+            Self::Given => [vec![theirs(1)], all(given("1"))].concat(),
+            Self::Verifier => all(hashed(1)),
+            _ => all(key("main")),
+        }
+    }
+
+    /// What happens.
+    pub async fn happen(self, site: &Site) -> Result<()> {
+        let change = match self {
+            Self::Replace => return site.delete::<Secret>("main-key").await,
+            Self::Delete => return site.delete::<ZenAPIKey>("main").await,
+            Self::Create => vec![server("prod"), account("ci"), key("main")],
+            Self::Rotate | Self::Retire => vec![rotated(self, "2")],
+            // It is looked at every half a minute, and when its key changes.
+            Self::Given => vec![theirs(2), given("2")],
+            Self::Verifier => vec![hashed(2)],
+            Self::Deactivate => vec![
+                with(key("main"), "spec.active", json!(false)),
+                with(account("ci"), "spec.active", json!(false)),
+            ],
+        };
+        for object in change {
+            site.apply(&object).await?;
+        }
+        Ok(())
+    }
+
+    /// How it is to end.
+    pub fn after(self) -> Scene {
+        match self {
+            Self::Create => ONE,
+            Self::Replace | Self::Rotate | Self::Given | Self::Verifier => OVERLAP,
+            Self::Retire => Scene {
+                accepted: &[2],
+                ..OVERLAP
+            },
+            Self::Deactivate => Scene { active: 0, ..ONE },
+            Self::Delete => Scene {
+                generation: None,
+                accepted: &[],
+                active: 0,
+            },
+        }
+    }
+
+    /// How often the Secret of the key is made.
+    pub fn deliveries(self) -> i64 {
+        match self {
+            Self::Replace => 2,
+            Self::Verifier => 0,
+            _ => 1,
+        }
+    }
+
+    /// The key that a generation must be, where we did not draw it.
+    pub fn text(self, generation: i64) -> Option<String> {
+        let given = matches!(self, Self::Given | Self::Verifier);
+        given.then(|| made_elsewhere(generation).text().to_string())
+    }
+}
+
+impl Scene {
+    pub const BEFORE: Self = ONE;
+
+    /// Waits until it is so and the operator is done.
+    pub async fn settled(&self, site: &Site) -> Result<()> {
+        match self.generation {
+            Some(generation) => {
+                let key = site.key_ready("main", generation).await?;
+                let is = |key: &ZenAPIKey| ready(key) && accepted(key) == self.accepted;
+                let what = format!("with generations {:?}", self.accepted);
+                site.until("main", &what, is).await?;
+                ensure!(key.finalizers().is_empty(), "a finalizer holds it up");
+            }
+            None => {
+                let gone = |secret: Option<&Secret>| secret.is_none();
+                let gone = kube::runtime::wait::await_condition(site.api(), "main-key", gone);
+                let gone = tokio::time::timeout(PATIENCE, gone).await;
+                gone.context("the Secret stays")??;
+            }
+        }
+        let total = i32::from(self.generation.is_some());
+        let counted = |account: &ZenServiceAccount| {
+            let keys = account
+                .status
+                .as_ref()
+                .map(|s| (s.keys.active, s.keys.total));
+            ready(account) && keys == Some((self.active, total))
+        };
+        site.until("ci", "Ready with its keys counted", counted)
+            .await?;
+        site.settled().await
+    }
+}
+
+fn rotated(story: Story, trigger: &str) -> Value {
+    let key = with(key("main"), "spec.rotation", json!({"trigger": trigger}));
+    if story == Story::Rotate {
+        return key;
+    }
+    let key = with(key, "spec.rotation.retainFor", json!("2s"));
+    let template = json!({"secretTemplate": {"includePrevious": true}});
+    with(key, "spec.delivery", template)
+}
+
+/// A key of one id, another for each generation.
+fn made_elsewhere(generation: i64) -> ApiKey {
+    let byte = |n: u8| n.wrapping_mul(7).wrapping_add(generation as u8);
+    ApiKey {
+        id: uuid::Uuid::from_u128(0x7d1b_3f0e_52a4_4a53_9c7e_5f6f_0f6b_2a11),
+        secret: KeySecret::from_random(&std::array::from_fn(|n| byte(n as u8))),
+    }
+}
+
+fn theirs(generation: i64) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "theirs"},
+        "stringData": {"key": *made_elsewhere(generation).text()},
+    })
+}
+
+fn given(description: &str) -> Value {
+    let from = json!({"secretKeyRef": {"name": "theirs", "key": "key"}});
+    let key = with(key("main"), "spec.description", json!(description));
+    with(
+        key,
+        "spec.source",
+        json!({"type": "ValueFrom", "valueFrom": from}),
+    )
+}
+
+fn hashed(generation: i64) -> Value {
+    let key_made = made_elsewhere(generation);
+    let verifier = json!({
+        "keyId": key_made.id.to_string(),
+        "sha256": key_made.secret.digest().to_hex(),
+    });
+    let key = with(
+        key("main"),
+        "spec.source",
+        json!({"type": "Verifier", "verifier": verifier}),
+    );
+    with(key, "spec.delivery", json!({"mode": "None"}))
+}
