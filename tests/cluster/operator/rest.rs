@@ -63,6 +63,11 @@ async fn populate(site: &Site) -> Result<()> {
     for object in objects.into_iter().chain(rotated("a")) {
         site.apply(&object).await?;
     }
+    settle(site).await
+}
+
+/// Rotates those that are to be rotated, and waits until each object is as it stays.
+async fn settle(site: &Site) -> Result<()> {
     for object in rotated("a") {
         site.key_ready(object["metadata"]["name"].as_str().context("no name")?, 1)
             .await?;
