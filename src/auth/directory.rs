@@ -213,6 +213,8 @@ impl Directory {
         }
         self.key_ids.insert(key.uid, key.id);
         let claims = self.keys.entry(key.id).or_default();
+        // A Vec would make room for four, and nearly every id is claimed once.
+        claims.reserve_exact(1);
         claims.push(key);
         claims.sort_by_key(Key::seniority);
     }

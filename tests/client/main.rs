@@ -13,6 +13,7 @@ mod changes;
 mod commands;
 mod door;
 mod freshness;
+mod harm;
 mod revocation;
 mod rotation;
 #[path = "../cluster/support/mod.rs"]
