@@ -19,3 +19,4 @@ mod rest;
 mod rotation;
 mod schema;
 mod unused;
+mod validity;

@@ -23,7 +23,7 @@ use kube::{
     },
 };
 use serde_json::Value;
-use tokio::{sync::OnceCell, task::JoinHandle};
+use tokio::{sync::OnceCell, task::JoinHandle, time::timeout};
 use zenop::{
     api::{KeyState, ZenAPIKey, label},
     auth::api_key::Verifier,
@@ -338,6 +338,52 @@ async fn campaign(story: Story, harms: &[Harm]) -> Result<()> {
     );
     ensure!(missed.len() * 4 <= count, "too few were harmed");
     Ok(())
+}
+
+/// Every story while all watches are harmed, from before the operator starts.
+async fn under(harm: Action, when: When, times: usize) -> Result<()> {
+    garbage_collector().await?;
+    let cases = Story::ALL.map(async |story| {
+        let lesson = lesson(story).await?;
+        let told = site("watches", async |site| {
+            let rule = Rule {
+                times,
+                ..Rule::always(Match::verb(Verb::Watch), when, harm.clone())
+            };
+            let rule = site.proxy.add(rule);
+            let run = Run::begin(site, story).await?;
+            run.end(story).await?;
+            ensure!(rule.count() >= 4, "{} watches were harmed", rule.count());
+            // A watch is tried again after a while: what it is to show comes late.
+            let in_the_end = async {
+                while well(site, &run, story, lesson).await.is_err() {
+                    site.settled().await?;
+                }
+                anyhow::Ok(())
+            };
+            match timeout(PATIENCE, in_the_end).await {
+                Ok(ended) => ended,
+                Err(_) => well(site, &run, story, lesson).await,
+            }
+        });
+        told.await.with_context(|| format!("{story:?}: {harm:?}"))
+    });
+    let cases = stream::iter(cases).buffer_unordered(AT_ONCE);
+    cases.try_collect().await
+}
+
+#[tokio::test]
+async fn watches_end_in_the_middle_of_an_event() -> Result<()> {
+    under(Action::Cut { after: 1 }, When::After, usize::MAX).await
+}
+
+#[tokio::test]
+async fn watches_are_told_that_they_are_too_old() -> Result<()> {
+    let gone = Action::Status {
+        code: 410,
+        retry_after: None,
+    };
+    under(gone, When::Before, 12).await
 }
 
 #[tokio::test]

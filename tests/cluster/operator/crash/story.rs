@@ -55,6 +55,17 @@ const OVERLAP: Scene = Scene {
 };
 
 impl Story {
+    pub const ALL: [Self; 8] = [
+        Self::Create,
+        Self::Replace,
+        Self::Rotate,
+        Self::Retire,
+        Self::Given,
+        Self::Verifier,
+        Self::Deactivate,
+        Self::Delete,
+    ];
+
     /// What is there when the operator starts; settled as [`ONE`], if anything is.
     pub fn before(self) -> Vec<Value> {
         let all = |key: Value| vec![server("prod"), account("ci"), key];
