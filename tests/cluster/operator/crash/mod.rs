@@ -34,7 +34,7 @@ use self::story::{Scene, Story};
 use crate::support::{Operator, PATIENCE, Site, entry, garbage_collector, site};
 
 /// How many cases run at a time.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 
 /// What happens to one of its writes.
 #[derive(Clone, Copy, Debug)]
