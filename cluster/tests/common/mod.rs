@@ -49,8 +49,13 @@ pub fn await_end(folder: &Path, lock: &File) -> Result<()> {
 
 /// A process that holds a cluster, started with these options, in a process group of its own, as a shell would start it; and the cluster's folder.
 pub fn holder(run: &[&str]) -> Result<(Child, PathBuf, File)> {
-    let mut holder = Command::new(env!("CARGO_BIN_EXE_zenop-cluster"))
-        .arg("run")
+    // Whoever starts the tests may ignore Ctrl-C, as a shell does for what it starts with "&"; children inherit that.
+    let mut holder = Command::new("env")
+        .args([
+            "--default-signal=INT",
+            env!("CARGO_BIN_EXE_zenop-cluster"),
+            "run",
+        ])
         .args(run)
         .args(["--", "sh", "-c", "echo $KUBECONFIG; exec cat"])
         .stdin(Stdio::piped())
