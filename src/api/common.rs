@@ -1,6 +1,7 @@
 //! What every kind shares: names, references, conditions.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -163,6 +164,9 @@ pub trait KindStatus: Clone + Default + PartialEq + Serialize + Send + Sync + 's
     /// The conditions, in any order.
     fn conditions(&self) -> &[Condition];
 
+    /// The generation of the spec that this speaks of; -1 before the first.
+    fn observed_generation(&self) -> i64;
+
     /// Says which generation of the spec this speaks of, and how it is.
     fn report(&mut self, generation: i64, conditions: Vec<Condition>);
 
@@ -178,6 +182,10 @@ macro_rules! kind_status {
         impl $crate::api::common::KindStatus for $status {
             fn conditions(&self) -> &[Condition] {
                 &self.conditions
+            }
+
+            fn observed_generation(&self) -> i64 {
+                self.observed_generation
             }
 
             fn report(&mut self, generation: i64, conditions: Vec<Condition>) {
@@ -207,6 +215,12 @@ pub(super) fn conditions(generator: &mut SchemaGenerator) -> Schema {
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["type"],
     })
+}
+
+/// A time as the API keeps it: in whole seconds, rounded down. A finer one would differ from itself
+/// when it is read back.
+pub fn whole_seconds(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
 }
 
 /// What a status reports before the operator saw the object: nothing of this generation.

@@ -16,7 +16,7 @@ pub use api_key::{
 };
 pub use common::{
     Adoption, FIELD_MANAGER, GROUP, KindStatus, LocalRef, VERSION, annotation, condition, label,
-    reason,
+    reason, whole_seconds,
 };
 pub use crds::{all_crds, crd_file_name, crd_yaml};
 pub use duration::ApiDuration;

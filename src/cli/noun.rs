@@ -4,12 +4,17 @@ use std::fmt::Debug;
 
 use clap::Args;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Resource, api::DynamicObject, core::NamespaceResourceScope};
+use kube::{
+    Resource,
+    api::DynamicObject,
+    core::{NamespaceResourceScope, object::HasStatus},
+};
 use serde::de::DeserializeOwned;
 
 use super::{
     Session, arguments::WriteArguments, describe::Page, failure::Failure, output::full_name,
 };
+use crate::api::KindStatus;
 
 /// A kind that has a noun.
 pub trait Noun:
@@ -18,6 +23,7 @@ pub trait Noun:
     + Debug
     + DeserializeOwned
     + Send
+    + HasStatus<Status: KindStatus>
     + 'static
 {
     /// The word on the command line.
@@ -28,14 +34,13 @@ pub trait Noun:
     /// `spec.active`.
     fn is_active(&self) -> bool;
 
-    /// The generation that the status speaks of; -1 before the first.
-    fn observed(&self) -> i64;
-
-    /// The status's conditions.
-    fn conditions(&self) -> &[Condition];
-
     /// What `describe` says of it between its name and its conditions.
     fn tell(&self, page: &mut Page);
+
+    /// The status's conditions.
+    fn conditions(&self) -> &[Condition] {
+        self.status().map_or(&[], KindStatus::conditions)
+    }
 
     /// A condition by its type.
     fn condition(&self, kind: &str) -> Option<&Condition> {
@@ -44,7 +49,8 @@ pub trait Noun:
 
     /// Whether the operator has seen the object as it is now.
     fn is_observed(&self) -> bool {
-        Some(self.observed()) == self.meta().generation
+        let observed = self.status().map_or(-1, KindStatus::observed_generation);
+        Some(observed) == self.meta().generation
     }
 }
 

@@ -2,7 +2,6 @@
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{ResourceExt, api::ListParams};
 use serde_json::{Map, Value, json};
 
@@ -240,16 +239,6 @@ impl Noun for ZenServiceAccount {
 
     fn is_active(&self) -> bool {
         self.spec.active
-    }
-
-    fn observed(&self) -> i64 {
-        self.status.as_ref().map_or(-1, |s| s.observed_generation)
-    }
-
-    fn conditions(&self) -> &[Condition] {
-        self.status
-            .as_ref()
-            .map_or(&[], |status| &status.conditions)
     }
 
     fn tell(&self, page: &mut Page) {

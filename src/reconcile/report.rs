@@ -1,10 +1,10 @@
 //! Status: made once at the end of a pass, written only when it says something new.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::plan::{Fact, Verdict};
-use crate::api::{KindStatus, condition, reason};
+use crate::api::{KindStatus, condition, reason, whole_seconds};
 
 /// The conditions that only one kind has.
 #[derive(Clone, Copy, Debug)]
@@ -70,20 +70,21 @@ fn dated(fact: Fact, before: &[Condition], generation: i64, now: Timestamp) -> C
     let same = before
         .iter()
         .find(|c| c.type_ == fact.condition && c.status == status);
-    // The API keeps seconds; a finer time would differ from itself when read back.
-    let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
     Condition {
         type_: fact.condition.to_owned(),
         status: status.to_owned(),
         reason: fact.reason.to_owned(),
         message: fact.message,
         observed_generation: Some(generation),
-        last_transition_time: same.map_or(Time(second), |c| c.last_transition_time.clone()),
+        last_transition_time: same
+            .map_or_else(|| whole_seconds(now), |c| c.last_transition_time.clone()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
     use crate::api::ZenServerStatus;
 

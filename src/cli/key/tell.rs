@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
     api::{ConsumerStatus, DeliveryMode, KeyGeneration, Rotation, ZenAPIKey, ZenAPIKeyStatus},
@@ -20,16 +20,6 @@ impl Noun for ZenAPIKey {
 
     fn is_active(&self) -> bool {
         self.spec.active
-    }
-
-    fn observed(&self) -> i64 {
-        self.status.as_ref().map_or(-1, |s| s.observed_generation)
-    }
-
-    fn conditions(&self) -> &[Condition] {
-        self.status
-            .as_ref()
-            .map_or(&[], |status| &status.conditions)
     }
 
     fn tell(&self, page: &mut Page) {

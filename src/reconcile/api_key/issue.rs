@@ -5,11 +5,11 @@ use jiff::SignedDuration;
 use super::{
     Valid,
     decide::{Step, Why},
-    retire::{Retention, second},
+    retire::Retention,
     timing::plus,
 };
 use crate::{
-    api::{KeyGeneration, KeyState},
+    api::{KeyGeneration, KeyState, whole_seconds},
     auth::api_key::{ApiKey, KeySecret, Verifier},
     reconcile::{Fresh, plan::Note},
 };
@@ -91,8 +91,8 @@ impl Valid {
             generation: number,
             state: KeyState::Prepared,
             verifier: verifier.to_hex(),
-            created_time: Some(second(self.now)),
-            valid_until: Some(second(plus(self.now, PREPARED_FOR))),
+            created_time: Some(whole_seconds(self.now)),
+            valid_until: Some(whole_seconds(plus(self.now, PREPARED_FOR))),
         });
         Issue {
             confirmed: self.confirmed(&prepared, number),

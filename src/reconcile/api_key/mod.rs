@@ -9,8 +9,9 @@
 //!
 //! The next pass compares the Secret's key with what is recorded. It fits the prepared one: go on
 //! with 3. It does not, or there is no Secret: whoever drew that key forgot it, so it is dropped
-//! and another drawn. A key that was made elsewhere goes the same way, and is found there again. All writes of status name the version that was read, so of two who do this
-//! at the same time one is refused before anything follows.
+//! and another drawn. A key that was made elsewhere goes the same way, and is found there again.
+//! All writes of status name the version that was read, so of two who do this at the same time one
+//! is refused before anything follows.
 
 mod consumers;
 mod decide;

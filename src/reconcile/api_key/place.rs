@@ -31,9 +31,10 @@ pub(super) struct Siblings {
 /// Looks for what older keys have: at every key of the view, and so only for a key that is not
 /// issued yet, or comes with another id.
 pub(super) fn siblings(key: &ZenAPIKey, seen: &Observed, read: &Reader) -> Siblings {
-    let status = key.status.clone().unwrap_or_default();
+    let unmade = ZenAPIKeyStatus::default();
+    let status = key.status.as_ref().unwrap_or(&unmade);
     let is_issued = status.generation.is_some();
-    let id = foreign_id(key, seen, &status).map(|id| id.to_string());
+    let id = foreign_id(key, seen, status).map(|id| id.to_string());
     let id = id.filter(|id| !is_issued || status.key_id.as_ref() != Some(id));
     if is_issued && id.is_none() {
         return Siblings::default();

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::timing::{plus, signed};
-use crate::api::{KeyGeneration, KeyState, KeyUse, Retirement, Rotation};
+use crate::api::{KeyGeneration, KeyState, KeyUse, Retirement, Rotation, whole_seconds};
 
 /// How long replaced keys live.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ impl Retention {
 
     /// When a key that is replaced now is over, if nothing ends it before.
     pub(super) fn end(&self, now: Timestamp) -> Time {
-        second(plus(now, self.longest()))
+        whole_seconds(plus(now, self.longest()))
     }
 
     fn longest(&self) -> SignedDuration {
@@ -82,7 +82,7 @@ impl Retention {
             }
             next = [next, goes].into_iter().flatten().min();
             kept.push(KeyGeneration {
-                valid_until: Some(second(end)),
+                valid_until: Some(whole_seconds(end)),
                 ..generation.clone()
             });
         }
@@ -114,11 +114,6 @@ fn replaced_at(all: &[KeyGeneration], generation: &KeyGeneration) -> Option<Time
         .filter(|g| g.generation > generation.generation && g.state != KeyState::Prepared);
     let successor = after.min_by_key(|g| g.generation)?;
     Some(successor.created_time.as_ref()?.0)
-}
-
-/// The API keeps seconds.
-pub(super) fn second(at: Timestamp) -> Time {
-    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@ use jiff::Timestamp;
 use super::{
     Valid,
     parties::{activity, warned_from},
-    retire::second,
 };
 use crate::{
     api::{
-        ConsumerStatus, DeliveryStatus, KeyGeneration, KeyState, ZenAPIKeyStatus, condition, reason,
+        ConsumerStatus, DeliveryStatus, KeyGeneration, KeyState, ZenAPIKeyStatus, condition,
+        reason, whole_seconds,
     },
     reconcile::plan::{Fact, Verdict},
 };
@@ -109,14 +109,14 @@ impl Valid {
             generation: number,
             fingerprint,
             last_rotated_time: number.and(rotated),
-            expires_at: number.and(ends).map(second),
+            expires_at: number.and(ends).map(whole_seconds),
             secret_ref: number.and(published),
             last_handled_trigger: self.handled_trigger(),
             consumers,
             generations,
             ..ZenAPIKeyStatus::default()
         };
-        status.next_rotation_time = self.next_rotation(&status).map(second);
+        status.next_rotation_time = self.next_rotation(&status).map(whole_seconds);
         status
     }
 }

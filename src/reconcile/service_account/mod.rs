@@ -18,6 +18,7 @@ use super::{
 };
 use crate::api::{
     KeyCount, ZenAPIKey, ZenServiceAccount, ZenServiceAccountStatus, condition, reason,
+    whole_seconds,
 };
 
 pub use decide::holds_name;
@@ -136,7 +137,7 @@ impl Reconciled for ZenServiceAccount {
                 .min(),
             status: ZenServiceAccountStatus {
                 account_id: Some(valid.id),
-                next_expiry_time: valid.keys.next_expiry.map(k8s_time),
+                next_expiry_time: valid.keys.next_expiry.map(whole_seconds),
                 keys: valid.keys.count,
                 ..ZenServiceAccountStatus::default()
             },
@@ -175,12 +176,6 @@ fn inactive(reason: &'static str, message: &str) -> Fact {
         reason,
         message: message.into(),
     }
-}
-
-/// The API keeps seconds. A finer time would differ from itself when read back.
-fn k8s_time(at: Timestamp) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::Time {
-    let second = Timestamp::from_second(at.as_second()).unwrap_or(at);
-    k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(second)
 }
 
 fn summary(account: &str, keys: &[Arc<ZenAPIKey>], now: Timestamp) -> KeySummary {

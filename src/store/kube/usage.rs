@@ -6,7 +6,6 @@
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams},
@@ -17,7 +16,7 @@ use uuid::Uuid;
 
 use super::KubeStore;
 use crate::{
-    api::{ZenAPIKey, ZenServiceAccount},
+    api::{ZenAPIKey, ZenServiceAccount, whole_seconds},
     auth::directory::{Account, Directory, Generation, Key},
 };
 
@@ -61,7 +60,7 @@ fn due_accounts(directory: &Directory) -> Vec<Due> {
         Some(Due {
             object: account.object.clone(),
             uid: account.id,
-            status: json!({"lastAuthenticatedTime": second(seen)}),
+            status: json!({"lastAuthenticatedTime": whole_seconds(seen)}),
         })
     };
     let due = directory.accounts().filter_map(describe);
@@ -104,14 +103,10 @@ fn is_old(recorded: Option<Timestamp>, now: Timestamp) -> bool {
 fn usage(key: &Key) -> Value {
     let describe = |g: &Generation| {
         let used = g.recorded.max(g.seen.at())?;
-        Some(json!({"generation": g.number, "lastUsedTime": second(used)}))
+        Some(json!({"generation": g.number, "lastUsedTime": whole_seconds(used)}))
     };
     let usage: Vec<Value> = key.generations.iter().filter_map(describe).collect();
-    json!({"usage": usage, "lastUsedTime": key.last_used().map(second)})
-}
-
-fn second(at: Timestamp) -> Time {
-    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+    json!({"usage": usage, "lastUsedTime": key.last_used().map(whole_seconds)})
 }
 
 async fn write_all<K>(api: &Api<K>, due: Vec<Due>)
@@ -147,6 +142,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
     use crate::auth::directory::{Lifetimes, Window};
 
