@@ -3,26 +3,30 @@
 //! Everything is looked up by id in constant time. What it holds is public to who may read the
 //! custom resources: verifiers, never keys.
 
-use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use jiff::Timestamp;
 use subtle::{Choice, ConditionallySelectable};
 use uuid::Uuid;
 
-pub use super::identity::{Account, Generation, Key, Lifetimes, Seen, Window};
+pub use super::{
+    identity::{Account, Generation, Key, Lifetimes, Seen, Window},
+    user::{Stamp, User},
+};
 
 use super::{
     api_key::{ApiKey, Verifier},
     keyring::Keyring,
-    principal::{Principal, Refused},
+    principal::{By, Principal, Refused},
+    roster::Roster,
     token::Claims,
 };
 
-/// The accounts and keys of one server.
+/// The accounts, keys and users of one server.
 #[derive(Debug, Default)]
 pub struct Directory {
-    accounts: HashMap<Uuid, Account>,
-    names: HashMap<String, BTreeSet<(Timestamp, Uuid)>>,
+    accounts: Roster<Account>,
+    users: Roster<User>,
     /// By the id in the key's text, who came first in front.
     keys: HashMap<Uuid, Vec<Key>>,
     /// The id in the key's text, by the id of the object.
@@ -48,12 +52,12 @@ impl Directory {
         let account = self.key(presented.id).map_or(Uuid::nil(), |k| k.account);
         let found = self.fitting(keyring, presented, account, now);
         let generation = found.ok_or(Refused::BadKey)?;
-        let principal = Principal {
-            account,
+        let by = By::Key {
             key: presented.id,
             generation: generation.number,
             print: generation.verifier.print(),
         };
+        let principal = Principal { account, by };
         self.authorize(&principal, now)
             .map_err(|refused| match refused {
                 Refused::Revoked => Refused::BadKey,
@@ -84,6 +88,14 @@ impl Directory {
         account.window.until.into_iter().chain(of_key).min()
     }
 
+    /// Whether it administers the server now.
+    pub fn is_admin(&self, who: &Principal) -> bool {
+        match who.by {
+            By::Key { .. } => self.account(who.account).is_some_and(|a| a.admin),
+            By::Session { .. } => self.user(who.account).is_some_and(|user| user.admin),
+        }
+    }
+
     fn fitting(
         &self,
         keyring: &Keyring,
@@ -101,16 +113,31 @@ impl Directory {
 
     /// The account, key and generation that a principal is of, if all are as they were.
     fn holder(&self, who: &Principal) -> Option<(&Account, &Key, &Generation)> {
-        let key = self.key(who.key)?;
+        let By::Key {
+            key,
+            generation,
+            print,
+        } = who.by
+        else {
+            return None;
+        };
+        let key = self.key(key)?;
         let account = self.account(who.account)?;
         let held = key.account == account.id && key.account_object == account.object;
-        let is_same =
-            |g: &&Generation| g.number == who.generation && g.verifier.print() == who.print;
+        let is_same = |g: &&Generation| g.number == generation && g.verifier.print() == print;
         let generation = key.generations.iter().find(is_same)?;
         held.then_some((account, key, generation))
     }
 
     fn authorize(&self, who: &Principal, now: Timestamp) -> Result<Principal, Refused> {
+        match who.by {
+            By::Key { .. } => self.authorize_key(who, now)?,
+            By::Session { stamp, .. } => self.authorize_user(who.account, stamp, now)?,
+        }
+        Ok(*who)
+    }
+
+    fn authorize_key(&self, who: &Principal, now: Timestamp) -> Result<(), Refused> {
         let (account, key, generation) = self
             .holder(who)
             .filter(|(_, _, generation)| generation.is_valid(now))
@@ -128,7 +155,19 @@ impl Directory {
         }
         account.seen.mark(now);
         generation.seen.mark(now);
-        Ok(*who)
+        Ok(())
+    }
+
+    fn authorize_user(&self, id: Uuid, stamp: Stamp, now: Timestamp) -> Result<(), Refused> {
+        let user = self.user(id).filter(|user| user.stamp() == stamp);
+        let user = user.ok_or(Refused::Revoked)?;
+        if !user.active {
+            return Err(Refused::InactiveUser {
+                user: user.name.clone(),
+            });
+        }
+        user.seen.mark(now);
+        Ok(())
     }
 
     /// A key by the id in its text. Of several objects that claim one, the oldest has it; the
@@ -144,22 +183,32 @@ impl Directory {
 
     /// An account by id. One whose name an older account holds does not exist.
     pub fn account(&self, id: Uuid) -> Option<&Account> {
-        self.accounts
-            .get(&id)
-            .filter(|account| self.holds_name(account))
+        self.accounts.get(id)
     }
 
     /// An account by its ZenML name.
     pub fn account_by_name(&self, name: &str) -> Option<&Account> {
-        let (_, id) = self.names.get(name)?.first()?;
-        self.accounts.get(id)
+        self.accounts.named(name)
     }
 
     /// All accounts, in no order.
     pub fn accounts(&self) -> impl Iterator<Item = &Account> {
-        self.accounts
-            .values()
-            .filter(|account| self.holds_name(account))
+        self.accounts.iter()
+    }
+
+    /// A user by id. One whose name an older user holds does not exist.
+    pub fn user(&self, id: Uuid) -> Option<&User> {
+        self.users.get(id)
+    }
+
+    /// A user by its ZenML name. An account may have the same.
+    pub fn user_by_name(&self, name: &str) -> Option<&User> {
+        self.users.named(name)
+    }
+
+    /// All users, in no order.
+    pub fn users(&self) -> impl Iterator<Item = &User> {
+        self.users.iter()
     }
 
     /// The keys of an account, in no order.
@@ -168,37 +217,28 @@ impl Directory {
         self.keys()
             .filter(move |key| key.account == id && key.account_object == object)
     }
-
-    fn holds_name(&self, account: &Account) -> bool {
-        let first = self.names.get(&account.name).and_then(BTreeSet::first);
-        first == Some(&account.seniority())
-    }
 }
 
 /// Writing: what a watch saw.
 impl Directory {
     /// Adds or replaces an account. When it was last seen is kept.
     pub fn put_account(&mut self, account: Account) {
-        if let Some(old) = self.remove_account(account.id) {
-            account.seen.learn(&old.seen);
-        }
-        self.names
-            .entry(account.name.clone())
-            .or_default()
-            .insert(account.seniority());
-        self.accounts.insert(account.id, account);
+        self.accounts.put(account);
     }
 
     /// Removes an account.
     pub fn remove_account(&mut self, id: Uuid) -> Option<Account> {
-        let account = self.accounts.remove(&id)?;
-        if let Some(claims) = self.names.get_mut(&account.name) {
-            claims.remove(&account.seniority());
-            if claims.is_empty() {
-                self.names.remove(&account.name);
-            }
-        }
-        Some(account)
+        self.accounts.remove(id)
+    }
+
+    /// Adds or replaces a user. When it was last seen is kept.
+    pub fn put_user(&mut self, user: User) {
+        self.users.put(user);
+    }
+
+    /// Removes a user.
+    pub fn remove_user(&mut self, id: Uuid) -> Option<User> {
+        self.users.remove(id)
     }
 
     /// Adds or replaces the key of an object. When its generations were last seen is kept.
@@ -242,15 +282,12 @@ impl Directory {
 
     /// Drops every account that is not among `ids`: what a new list does not show is gone.
     pub fn keep_accounts(&mut self, ids: &HashSet<Uuid>) {
-        let gone: Vec<Uuid> = self
-            .accounts
-            .keys()
-            .filter(|id| !ids.contains(id))
-            .copied()
-            .collect();
-        for id in gone {
-            self.remove_account(id);
-        }
+        self.accounts.keep(ids);
+    }
+
+    /// Drops every user who is not among `ids`.
+    pub fn keep_users(&mut self, ids: &HashSet<Uuid>) {
+        self.users.keep(ids);
     }
 
     /// Drops every key whose object is not among `uids`.

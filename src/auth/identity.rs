@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::api_key::Verifier;
+use super::{api_key::Verifier, roster::Member};
 
 /// A service account.
 #[derive(Debug)]
@@ -53,10 +53,23 @@ impl Account {
     pub fn is_active(&self, now: Timestamp) -> bool {
         self.active && self.window.contains(now)
     }
+}
 
-    /// Who came first keeps a name.
-    pub(super) fn seniority(&self) -> (Timestamp, Uuid) {
-        (self.created, self.id)
+impl Member for Account {
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn created(&self) -> Timestamp {
+        self.created
+    }
+
+    fn learn(&self, old: &Self) {
+        self.seen.learn(&old.seen);
     }
 }
 

@@ -5,4 +5,6 @@ pub mod directory;
 mod identity;
 pub mod keyring;
 pub mod principal;
+mod roster;
 pub mod token;
+mod user;

@@ -3,19 +3,48 @@
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::api_key::Print;
+use super::{api_key::Print, user::Stamp};
 
 /// Who makes a request, once it was checked against the state of this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// The account.
+    /// The service account or user.
     pub account: Uuid,
-    /// The key that it came with.
-    pub key: Uuid,
-    /// The generation of that key.
-    pub generation: i64,
-    /// What tells that generation from another of the same number, of a key that was made again.
-    pub print: Print,
+    /// What it came with.
+    pub by: By,
+}
+
+/// What somebody came with, so that it can be asked whether that still counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// A service account, with an API key.
+    Key {
+        /// The key.
+        key: Uuid,
+        /// The generation of that key.
+        generation: i64,
+        /// What tells that generation from another of the same number, of a key that was made
+        /// again.
+        print: Print,
+    },
+    /// A user, who logged in.
+    Session {
+        /// What the user was then.
+        stamp: Stamp,
+        /// The session, if it is one of another site's page: each of its requests proves that the
+        /// page made it.
+        session: Option<Uuid>,
+    },
+}
+
+impl By {
+    /// The API key, if it is one.
+    pub const fn key(&self) -> Option<Uuid> {
+        match self {
+            Self::Key { key, .. } => Some(*key),
+            Self::Session { .. } => None,
+        }
+    }
 }
 
 /// Why credentials are refused.
@@ -37,6 +66,12 @@ pub enum Refused {
     InactiveAccount {
         /// The account's name.
         account: String,
+    },
+    /// The right password or token, of a user of whom `active` is false.
+    #[error("user {user} is not active")]
+    InactiveUser {
+        /// The user's name.
+        user: String,
     },
     /// A token that this server did not issue, or whose time is over.
     #[error("invalid access token")]

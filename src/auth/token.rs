@@ -12,7 +12,8 @@ use uuid::Uuid;
 use super::{
     api_key::Print,
     keyring::Keyring,
-    principal::{Principal, Refused},
+    principal::{By, Principal, Refused},
+    user::Stamp,
 };
 
 /// The media type of access tokens (RFC 9068, 2.1). Tokens for other purposes get another one.
@@ -34,17 +35,32 @@ pub struct Claims {
 }
 
 /// The claims as ZenML names them. `iat` is a float there, `exp` an integer (zenml-wire.md 4).
-/// `key_print` is ours.
-#[derive(Serialize, Deserialize)]
+/// `key_print` and `user_epoch` are ours.
+#[derive(Serialize)]
 struct Wire<'a> {
     sub: Uuid,
     iss: &'a str,
     aud: &'a str,
     iat: f64,
     exp: i64,
-    api_key_id: Uuid,
-    key_gen: i64,
-    key_print: Print,
+    #[serde(flatten)]
+    by: WireBy,
+}
+
+/// What it came with: the members of one of the two, and none of the other.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum WireBy {
+    Key {
+        api_key_id: Uuid,
+        key_gen: i64,
+        key_print: Print,
+    },
+    Session {
+        user_epoch: i64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session_id: Option<Uuid>,
+    },
 }
 
 /// Owned, as a decoder wants it.
@@ -53,9 +69,50 @@ struct Read {
     sub: Uuid,
     iat: f64,
     exp: i64,
-    api_key_id: Uuid,
-    key_gen: i64,
-    key_print: Print,
+    api_key_id: Option<Uuid>,
+    key_gen: Option<i64>,
+    key_print: Option<Print>,
+    user_epoch: Option<i64>,
+    session_id: Option<Uuid>,
+}
+
+impl Read {
+    /// A token that mixes two ways to come is none of ours.
+    fn by(&self) -> Option<By> {
+        let key = (self.api_key_id, self.key_gen, self.key_print);
+        match (key, self.user_epoch, self.session_id) {
+            ((Some(key), Some(generation), Some(print)), None, None) => Some(By::Key {
+                key,
+                generation,
+                print,
+            }),
+            ((None, None, None), Some(epoch), session) => Some(By::Session {
+                stamp: Stamp { epoch },
+                session,
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl From<By> for WireBy {
+    fn from(by: By) -> Self {
+        match by {
+            By::Key {
+                key,
+                generation,
+                print,
+            } => Self::Key {
+                api_key_id: key,
+                key_gen: generation,
+                key_print: print,
+            },
+            By::Session { stamp, session } => Self::Session {
+                user_epoch: stamp.epoch,
+                session_id: session,
+            },
+        }
+    }
 }
 
 /// Signs a token of `server`.
@@ -78,9 +135,7 @@ pub fn issue(
         aud: &server,
         iat: seconds(claims.issued),
         exp: claims.expires.as_second(),
-        api_key_id: claims.principal.key,
-        key_gen: claims.principal.generation,
-        key_print: claims.principal.print,
+        by: claims.principal.by.into(),
     };
     encode(&header, &wire, key)
 }
@@ -128,9 +183,7 @@ fn verify_signed(keyring: &Keyring, server: Uuid, token: &str) -> Option<Claims>
     Some(Claims {
         principal: Principal {
             account: read.sub,
-            key: read.api_key_id,
-            generation: read.key_gen,
-            print: read.key_print,
+            by: read.by()?,
         },
         issued: timestamp(read.iat)?,
         expires: Timestamp::from_second(read.exp).ok()?,
@@ -187,9 +240,11 @@ mod tests {
         Claims {
             principal: Principal {
                 account: Uuid::from_u128(1),
-                key: Uuid::from_u128(2),
-                generation: 3,
-                print: print(),
+                by: By::Key {
+                    key: Uuid::from_u128(2),
+                    generation: 3,
+                    print: print(),
+                },
             },
             issued: now(),
             expires: now() + jiff::SignedDuration::from_hours(1),
@@ -228,6 +283,45 @@ mod tests {
     fn reads_what_it_issues() {
         assert_eq!(verify(&keyring(1), SERVER, &token(), now()), Ok(claims()));
         assert!(!refused(&signed(&header(), &payload().to_string())));
+    }
+
+    fn session(session: Option<u128>) -> Claims {
+        let by = By::Session {
+            stamp: Stamp { epoch: 4 },
+            session: session.map(Uuid::from_u128),
+        };
+        let principal = Principal {
+            by,
+            ..claims().principal
+        };
+        Claims {
+            principal,
+            ..claims()
+        }
+    }
+
+    #[test]
+    fn reads_the_sessions_that_it_issues() {
+        for claims in [session(None), session(Some(5))] {
+            let token = issue(&keyring(1), SERVER, &claims).unwrap();
+            assert_eq!(verify(&keyring(1), SERVER, &token, now()), Ok(claims));
+        }
+    }
+
+    #[test]
+    fn refuses_who_comes_in_two_ways_or_in_none() {
+        for (member, value) in [("user_epoch", json!(4)), ("session_id", json!(SERVER))] {
+            let mut mixed = payload();
+            mixed[member] = value;
+            assert!(refused(&signed(&header(), &mixed.to_string())), "{mixed}");
+        }
+        let mut none = payload();
+        for member in ["api_key_id", "key_gen", "key_print"] {
+            none.as_object_mut().unwrap().remove(member);
+        }
+        assert!(refused(&signed(&header(), &none.to_string())));
+        none["user_epoch"] = json!(4);
+        assert!(!refused(&signed(&header(), &none.to_string())));
     }
 
     #[test]

@@ -26,13 +26,13 @@ use super::{App, Refusal};
 pub enum Access {
     /// Everybody.
     Anyone,
-    /// Every account.
+    /// Every account and user.
     Account,
     /// Administrators, to do the thing that is named.
     Admin(&'static str),
 }
 
-/// The account that makes a request. Only routes that ask for an account have one.
+/// The account or user that makes a request. Only routes that ask for an account have one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller(pub Principal);
 
@@ -100,9 +100,7 @@ fn authenticate(headers: &HeaderMap, app: &App) -> Result<(Caller, bool), Refusa
             .verify(&view.keyring, server, credential, now)?;
         view.directory.check(&claims, now)?
     };
-    let account = view.directory.account(principal.account);
-    let admin = account.is_some_and(|account| account.admin);
-    Ok((Caller(principal), admin))
+    Ok((Caller(principal), view.directory.is_admin(&principal)))
 }
 
 /// The credential of a request. Two of them are none: which would count is anybody's guess.

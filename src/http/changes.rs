@@ -91,9 +91,8 @@ impl Change {
         self.app.metrics().changed(what, outcome);
         let of = done.as_ref().map_or(None, |done| Some(done.of));
         let (request, Caller(caller)) = (&self.request, &self.caller);
-        let (account, key) = (caller.account, caller.key);
-        let of = of.map_or_else(|| "-".to_owned(), |of| of.to_string());
-        info!(target: "zenop::audit", %request, %account, %key, ?what, of, ?outcome, "change");
+        let (account, key, of) = (caller.account, shown(caller.by.key()), shown(of));
+        info!(target: "zenop::audit", %request, %account, key, ?what, of, ?outcome, "change");
     }
 }
 
@@ -146,6 +145,11 @@ impl App {
         self.metrics().revoked(since(begun, self.now()));
         Some(found)
     }
+}
+
+/// An id in a line of the log.
+pub(super) fn shown(id: Option<Uuid>) -> String {
+    id.map_or_else(|| "-".to_owned(), |id| id.to_string())
 }
 
 fn since(begun: Timestamp, now: Timestamp) -> Duration {

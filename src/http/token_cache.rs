@@ -75,7 +75,11 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
-    use crate::auth::{api_key::Verifier, keyring::tests::keyring, principal::Principal};
+    use crate::auth::{
+        api_key::Verifier,
+        keyring::tests::keyring,
+        principal::{By, Principal},
+    };
 
     const SERVER: Uuid = Uuid::from_u128(9);
 
@@ -87,9 +91,11 @@ mod tests {
         let claims = Claims {
             principal: Principal {
                 account: Uuid::from_u128(1),
-                key: Uuid::from_u128(2),
-                generation: 1,
-                print: "00".repeat(32).parse::<Verifier>().unwrap().print(),
+                by: By::Key {
+                    key: Uuid::from_u128(2),
+                    generation: 1,
+                    print: "00".repeat(32).parse::<Verifier>().unwrap().print(),
+                },
             },
             issued: now(),
             expires: now() + SignedDuration::from_hours(1),

@@ -20,6 +20,7 @@ use crate::{
     },
     http::{
         App, Refusal,
+        changes::shown,
         extract::{Form, RequestId},
         layers::LoginOutcome,
     },
@@ -141,15 +142,13 @@ fn report(
     );
 }
 
-fn shown(id: Option<Uuid>) -> String {
-    id.map_or_else(|| "-".into(), |id| id.to_string())
-}
-
 fn outcome(granted: Result<&Granted, &Refusal>) -> LoginOutcome {
     match granted {
         Ok(_) => LoginOutcome::Granted,
         Err(Refusal::Credentials(Refused::InactiveKey { .. })) => LoginOutcome::InactiveKey,
-        Err(Refusal::Credentials(Refused::InactiveAccount { .. })) => LoginOutcome::InactiveAccount,
+        Err(Refusal::Credentials(
+            Refused::InactiveAccount { .. } | Refused::InactiveUser { .. },
+        )) => LoginOutcome::InactiveAccount,
         Err(Refusal::Credentials(_)) => LoginOutcome::BadKey,
         Err(Refusal::Grant(_) | Refusal::UnknownGrant) => LoginOutcome::UnsupportedGrant,
         Err(Refusal::Unavailable(_) | Refusal::Unexpected) => LoginOutcome::Unavailable,
