@@ -138,11 +138,28 @@ pub mod reason {
     pub const API_ERROR: &str = "KubernetesError";
 }
 
+/// What an object may be called. A name becomes part of a path: one with `/` in it, or of dots
+/// alone, would be a path to somewhere else.
+pub(crate) const OBJECT_NAME: &str =
+    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// Whether a text can be the name of an object, as [`OBJECT_NAME`] says.
+pub fn is_object_name(text: &str) -> bool {
+    let inside = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    let is_label = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+            && part.bytes().all(inside)
+    };
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
 /// A reference to an object of another kind in the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LocalRef {
     /// Name of the object. Example: `prod`.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
 }
 
@@ -231,4 +248,24 @@ pub(super) fn unobserved() -> i64 {
 /// `true`, for serde.
 pub(super) fn yes() -> bool {
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_an_object_is_no_path() {
+        for good in ["a", "prod", "a-b.c-1", "0", &"x".repeat(253)] {
+            assert!(is_object_name(good), "{good}");
+        }
+        let long = "x".repeat(254);
+        let bad = [
+            "", ".", "..", "a..b", "a.", "-a", "a-", "a/b", "../b", "%2e", "a?b", "a#b", "A",
+            "a_b", "a b", "a\n", &long,
+        ];
+        for bad in bad {
+            assert!(!is_object_name(bad), "{bad}");
+        }
+    }
 }

@@ -15,8 +15,8 @@ pub use api_key::{
     ZenAPIKeySpec, ZenAPIKeyStatus,
 };
 pub use common::{
-    Adoption, FIELD_MANAGER, GROUP, KindStatus, LocalRef, VERSION, annotation, condition, label,
-    reason, whole_seconds,
+    Adoption, FIELD_MANAGER, GROUP, KindStatus, LocalRef, VERSION, annotation, condition,
+    is_object_name, label, reason, whole_seconds,
 };
 pub use crds::{all_crds, crd_file_name, crd_yaml};
 pub use duration::ApiDuration;

@@ -18,7 +18,7 @@ use super::{
     plan::{Doomed, Live},
 };
 use crate::{
-    api::{ZenAPIKey, ZenServer, ZenServiceAccount},
+    api::{ZenAPIKey, ZenServer, ZenServiceAccount, is_object_name},
     auth::keyring::Keyring,
 };
 
@@ -74,7 +74,7 @@ impl Reader {
             .get(&ObjectRef::new(name).within(namespace))
     }
 
-    /// An object as it is now.
+    /// An object as it is now. There is none of a name that is none.
     ///
     /// # Errors
     /// If the API server does not say.
@@ -84,6 +84,10 @@ impl Reader {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Live>, CallError> {
+        // The schema refuses it too. kube puts a name into a path as it is.
+        if !is_object_name(name) {
+            return Ok(None);
+        }
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), namespace, resource);
         let what = || format!("get {} {namespace}/{name}", resource.kind);

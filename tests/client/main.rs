@@ -19,4 +19,5 @@ mod rotation;
 #[path = "../cluster/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the cluster tests")]
 mod support;
+mod tenants;
 mod zenml;

@@ -5,7 +5,10 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{ApiDuration, common::yes};
+use crate::api::{
+    ApiDuration,
+    common::{OBJECT_NAME, yes},
+};
 
 /// When a key is replaced, and how long the old one lives on.
 ///
@@ -161,7 +164,7 @@ pub struct Consumer {
 
     /// Name of one workload. Example: `trainer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: Option<String>,
 
     /// Labels of the workloads. Example: `{matchLabels: {uses-zenml: "true"}}`.
