@@ -47,6 +47,9 @@ pub use shared::shared;
 pub struct Options {
     /// Write an audit log: one JSON event a line, at level Metadata, for every request when it is done.
     pub audit: bool,
+    /// With `audit`: have in the log what was asked and answered too, at level RequestResponse, but for Secrets,
+    /// ConfigMaps and tokens, which stay at level Metadata.
+    pub audit_bodies: bool,
     /// Run kwok and one node, `kwok`: every pod is put there and turns Ready, though nothing runs.
     pub kwok: bool,
     /// Have helm beside kubectl in [`ControlPlane::bin`].

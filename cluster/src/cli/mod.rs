@@ -126,6 +126,7 @@ impl Features {
     fn wanted(&self) -> Wanted {
         let options = Options {
             audit: self.audit,
+            audit_bodies: false,
             kwok: self.kwok,
             helm: true,
             apiserver_args: Vec::new(),

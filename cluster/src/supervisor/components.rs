@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{kwok, node};
 use crate::{
@@ -64,11 +64,10 @@ impl Site {
         )?;
         kubeconfig::write(&site.kubeconfig(), &site.server, &site.ca_pem, &token)?;
         private(&site.folder.join("kwok.yaml"), kwok::STAGES)?;
-        let policy = json!({
-            "apiVersion": "audit.k8s.io/v1", "kind": "Policy",
-            "omitStages": ["RequestReceived"], "rules": [{ "level": "Metadata" }],
-        });
-        private(&site.folder.join("audit-policy.yaml"), &policy.to_string())?;
+        for bodies in [false, true] {
+            let policy = audit_policy(bodies).to_string();
+            private(&site.folder.join(audit_policy_name(bodies)), &policy)?;
+        }
         Ok(site)
     }
 
@@ -121,7 +120,8 @@ impl Site {
             self.loopback_only()
         });
         if wanted.options.audit {
-            args.push(self.path_flag("audit-policy-file", "audit-policy.yaml"));
+            let policy = audit_policy_name(wanted.options.audit_bodies);
+            args.push(self.path_flag("audit-policy-file", policy));
             args.push(format!("--audit-log-path={}", self.audit_log().display()));
             // Megabytes. A test reads the whole log: it must not be rotated away.
             args.push("--audit-log-maxsize=4096".into());
@@ -186,6 +186,31 @@ impl Site {
     pub fn path_flag(&self, flag: &str, name: &str) -> String {
         format!("--{flag}={}", self.folder.join(name).display())
     }
+}
+
+fn audit_policy_name(bodies: bool) -> &'static str {
+    if bodies {
+        "audit-policy-bodies.yaml"
+    } else {
+        "audit-policy.yaml"
+    }
+}
+
+/// What the audit log says of a request: who asked what; with bodies, also what was said, but for what is secret by its
+/// kind, as in the policy that Kubernetes recommends.
+fn audit_policy(bodies: bool) -> Value {
+    let secret = json!({"level": "Metadata", "resources": [
+        {"group": "", "resources": ["secrets", "configmaps", "serviceaccounts/token"]},
+        {"group": "authentication.k8s.io", "resources": ["tokenreviews"]},
+    ]});
+    let rules = match bodies {
+        true => json!([secret, {"level": "RequestResponse"}]),
+        false => json!([{"level": "Metadata"}]),
+    };
+    json!({
+        "apiVersion": "audit.k8s.io/v1", "kind": "Policy",
+        "omitStages": ["RequestReceived"], "rules": rules,
+    })
 }
 
 /// Loopback ports that nobody listens on.

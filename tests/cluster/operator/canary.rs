@@ -1,4 +1,4 @@
-//! No key is anywhere but in Secrets, whatever is done with keys and whatever goes wrong.
+//! No key is anywhere but in Secrets, whatever is done with keys and whatever goes wrong: attacks.md K10, S04, S05.
 
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -9,10 +9,13 @@ use zenop::{
     api::{ZenAPIKey, reason},
     auth::api_key::{ApiKey, KeySecret},
 };
-use zenop_cluster::fault::{Action, Match, Rule, Verb, When};
+use zenop_cluster::{
+    Options,
+    fault::{Action, Match, Rule, Verb, When},
+};
 
 use super::given::{made, theirs, value_from, verifier};
-use crate::support::{Site, entry, key, site, stalled, with};
+use crate::support::{Site, entry, key, site::own_plane, site_on, stalled, with};
 
 /// Everything that is not a Secret, as text.
 async fn everything_but_secrets(site: &Site) -> Result<String> {
@@ -115,9 +118,48 @@ async fn given(site: &Site) -> Result<Vec<String>> {
     Ok(vec![good, weak, in_way, hashed.text().to_string()])
 }
 
+/// What the API server's audit log says, bodies included, of all but Secrets: writes of those are there without their
+/// bodies, as in every policy that does not itself give secrets away.
+async fn audited(site: &Site) -> Result<String> {
+    let events = site.plane.audit_events().await?;
+    for kind in ["zenservers", "zenserviceaccounts", "zenapikeys"] {
+        let has_bodies = |event: &&Value| {
+            let of = &event["objectRef"];
+            of["resource"] == kind
+                && of["apiGroup"] == "zenop.dev"
+                && event["requestObject"]["status"].is_object()
+                && event["responseObject"]["spec"].is_object()
+        };
+        let told = events.iter().find(has_bodies);
+        told.with_context(|| format!("the audit log has no body of {kind}"))?;
+    }
+    let is_secret = |event: &&Value| event["objectRef"]["resource"] == "secrets";
+    ensure!(
+        events.iter().any(|event| is_secret(&event)),
+        "it has no Secret at all"
+    );
+    ensure!(
+        events
+            .iter()
+            .filter(is_secret)
+            .all(|event| event["requestObject"].is_null()),
+        "it has the bodies of Secrets, which would make this test one of the policy"
+    );
+    events
+        .iter()
+        .map(|event| Ok(serde_json::to_string(event)? + "\n"))
+        .collect()
+}
+
 #[tokio::test]
 async fn a_key_is_in_secrets_and_nowhere_else() -> Result<()> {
-    site("canary", async |site| {
+    let options = Options {
+        audit: true,
+        audit_bodies: true,
+        ..Options::default()
+    };
+    let plane = own_plane(options).await?;
+    site_on(plane, "canary", async |site| {
         let mut launch = site.launch();
         launch.log = "trace".into();
         let operator = site.start(&launch)?;
@@ -139,6 +181,7 @@ async fn a_key_is_in_secrets_and_nowhere_else() -> Result<()> {
             canaries.extend(forms(text)?);
         }
         let objects = everything_but_secrets(site).await?;
+        let audited = audited(site).await?;
         for known in ["KeyReplaced", "ZenAPIKey", "adopted"] {
             ensure!(objects.contains(known), "the search sees no {known}");
         }
@@ -157,6 +200,7 @@ async fn a_key_is_in_secrets_and_nowhere_else() -> Result<()> {
             ensure!(canary.len() >= 64, "too short to search for");
             for (place, text) in [
                 ("an object", &objects),
+                ("the audit log", &audited),
                 ("the log", &logs),
                 ("the metrics", &metrics),
                 ("a Secret's marks", &marks),
