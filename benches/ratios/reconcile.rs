@@ -93,7 +93,7 @@ pub async fn run() -> Vec<Row> {
         let sample = sample(&client, &plane, &format!("ours-{round}"), n).await;
         let plain = plain(&client, &format!("raw-{round}"), &sample).await;
         println!(
-            "  round {round}: zenop {:.0} keys/s ({} writes a key, peak {:.0} MiB), plain client {plain:.0} keys/s",
+            "  round {round}: zenop {:.0} keys/s ({} writes a key, peak {:.1} MiB), plain client {plain:.0} keys/s",
             sample.rate, sample.writes, sample.memory
         );
         ours.push(sample.rate);

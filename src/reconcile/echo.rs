@@ -17,14 +17,27 @@ use crate::api::KindStatus;
 /// must not be waited for.
 const PATIENCE: u8 = 100;
 
-/// The last versions that this process wrote, by UID.
+/// The last versions that this process wrote.
 #[derive(Debug, Default)]
 pub struct Echoes {
-    children: Mutex<HashMap<String, String>>,
+    children: Mutex<HashMap<Uid, String>>,
     /// And how often the view was behind it.
-    statuses: Mutex<HashMap<String, (u64, u8)>>,
+    statuses: Mutex<HashMap<Uid, (u64, u8)>>,
     /// Digests of the last two statuses, until they are seen; 0 is none.
-    said: Mutex<HashMap<String, [u64; 2]>>,
+    said: Mutex<HashMap<Uid, [u64; 2]>>,
+}
+
+/// Stands for a UID in a map that has an entry for each of ten thousands of objects: an eighth of
+/// its text. The API server draws UIDs, so nobody can choose two that are taken for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Uid(u64);
+
+impl From<&str> for Uid {
+    fn from(uid: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        uid.hash(&mut hasher);
+        Self(hasher.finish())
+    }
 }
 
 /// What tells a status from another, in the part that the operator writes.
@@ -39,16 +52,19 @@ impl Echoes {
     /// We wrote a child.
     pub fn wrote_child(&self, meta: &ObjectMeta) {
         if let (Some(uid), Some(version)) = (&meta.uid, &meta.resource_version) {
-            self.children.lock().insert(uid.clone(), version.clone());
+            self.children
+                .lock()
+                .insert(uid.as_str().into(), version.clone());
         }
     }
 
     /// Whether a watch shows just what we wrote. Each is recognised once, and then forgotten.
     pub fn is_own_child(&self, child: &Made) -> bool {
+        let uid = Uid::from(&*child.uid);
         let mut children = self.children.lock();
-        let own = children.get(&*child.uid).map(String::as_str) == Some(&*child.version);
+        let own = children.get(&uid).map(String::as_str) == Some(&*child.version);
         if own {
-            children.remove(&*child.uid);
+            children.remove(&uid);
         }
         own
     }
@@ -57,14 +73,15 @@ impl Echoes {
     /// the answer.
     pub fn will_say(&self, uid: &str, digest: u64) {
         let mut said = self.said.lock();
-        let last = said.entry(uid.to_owned()).or_default();
+        let last = said.entry(uid.into()).or_default();
         *last = [last[1], digest];
     }
 
     /// Whether a watch shows a status that we wrote. Each is recognised once, and then forgotten.
     pub fn is_own_status(&self, uid: &str, digest: u64) -> bool {
+        let uid = Uid::from(uid);
         let mut said = self.said.lock();
-        let Some(last) = said.get_mut(uid) else {
+        let Some(last) = said.get_mut(&uid) else {
             return false;
         };
         let Some(own) = last.iter_mut().find(|said| **said == digest) else {
@@ -72,28 +89,29 @@ impl Echoes {
         };
         *own = 0;
         if *last == [0, 0] {
-            said.remove(uid);
+            said.remove(&uid);
         }
         true
     }
 
     /// We wrote the status of an object.
     pub fn wrote_status(&self, object: &impl ResourceExt) {
-        if let (Some(uid), Some(version)) = (object.uid(), version(object)) {
+        if let (Some(uid), Some(version)) = (uid(object), version(object)) {
             self.statuses.lock().insert(uid, (version, 0));
         }
     }
 
     /// An object is gone.
     pub fn forget(&self, uid: &str) {
-        self.children.lock().remove(uid);
-        self.statuses.lock().remove(uid);
-        self.said.lock().remove(uid);
+        let uid = Uid::from(uid);
+        self.children.lock().remove(&uid);
+        self.statuses.lock().remove(&uid);
+        self.said.lock().remove(&uid);
     }
 
     /// Whether a view does not show our last write of the object yet.
     pub fn is_behind(&self, object: &impl ResourceExt) -> bool {
-        let (Some(uid), Some(seen)) = (object.uid(), version(object)) else {
+        let (Some(uid), Some(seen)) = (uid(object), version(object)) else {
             return false;
         };
         let mut statuses = self.statuses.lock();
@@ -107,6 +125,10 @@ impl Echoes {
         statuses.remove(&uid);
         false
     }
+}
+
+fn uid(object: &impl ResourceExt) -> Option<Uid> {
+    object.meta().uid.as_deref().map(Uid::from)
 }
 
 /// Versions of one object are numbers that grow (KEP-5504, Kubernetes 1.35).

@@ -183,12 +183,13 @@ where
 }
 
 /// Drops what nobody here reads, which is most of an object's size.
-fn slim<K: Resource>(mut object: K) -> K {
+fn slim<K: Resource + Clone>(mut object: K) -> K {
     object.meta_mut().managed_fields = None;
     if let Some(annotations) = &mut object.meta_mut().annotations {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
-    object
+    // What was read has room to spare in each of its lists, a copy has none.
+    object.clone()
 }
 
 /// What an event changed in the view. A list says nothing of what is gone; it is what was there

@@ -14,7 +14,7 @@ use crate::{
     api::{ZenAPIKey, ZenServer, ZenServiceAccount},
     reconcile::{
         Reconciled,
-        echo::{Echoes, digest},
+        echo::{Echoes, Uid, digest},
         made::Made,
         reader::Views,
         watch::{Seen, Triggers},
@@ -28,9 +28,9 @@ pub struct Routes {
     servers: Triggers<ZenServer>,
     accounts: Triggers<ZenServiceAccount>,
     keys: Triggers<ZenAPIKey>,
-    known: Mutex<HashMap<String, Known>>,
+    known: Mutex<HashMap<Uid, Known>>,
     /// The names of accounts, as last seen.
-    names: Mutex<HashMap<String, String>>,
+    names: Mutex<HashMap<Uid, String>>,
 }
 
 /// Digests of what is remembered of an object; 0 is nothing.
@@ -214,7 +214,7 @@ impl Routes {
     /// Remembers the name of an account. Returns the one before.
     fn rename(&self, seen: &Seen<ZenServiceAccount>) -> Option<String> {
         let account = seen.object();
-        let uid = account.uid().unwrap_or_default();
+        let uid = account.metadata.uid.as_deref().unwrap_or_default().into();
         let mut names = self.names.lock();
         match seen {
             Seen::Changed(_) => names.insert(uid, account.zenml_name().to_owned()),
@@ -241,7 +241,7 @@ impl Routes {
         let said = digest(object.status());
         let own = self.echoes.is_own_status(uid, said);
         let mut all = self.known.lock();
-        let known = all.entry(uid.to_owned()).or_default();
+        let known = all.entry(uid.into()).or_default();
         let asks = replaced(&mut known.asked, hash(asked));
         let says = replaced(&mut known.said, said);
         asks || (says && !own)
@@ -253,9 +253,9 @@ impl Routes {
         let uid = meta.uid.as_deref().unwrap_or_default();
         let mut all = self.known.lock();
         match seen {
-            Seen::Gone(_) => all.remove(uid).is_some(),
+            Seen::Gone(_) => all.remove(&uid.into()).is_some(),
             Seen::Changed(_) => {
-                let known = all.entry(uid.to_owned()).or_default();
+                let known = all.entry(uid.into()).or_default();
                 let offer = hash((meta.deletion_timestamp.is_some(), offer));
                 replaced(&mut known.offered, offer)
             }
