@@ -163,6 +163,18 @@ pub struct Auth {
     /// and turns unready. Example: `30s`.
     #[serde(default = "max_staleness")]
     pub max_staleness: ApiDuration,
+
+    /// Networks of the proxies in front of the server. What they say in `X-Forwarded-For` of a
+    /// client's address is believed; of any other sender it is not, and while there are none,
+    /// of nobody. Example: `[10.0.0.0/8, "2001:db8::/32"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "networks")]
+    pub trusted_proxies: Vec<String>,
+
+    /// Whether the addresses of clients are written down: in the audit lines of the log. Limits
+    /// know them in any case, in memory.
+    #[serde(default = "record_addresses")]
+    pub record_addresses: bool,
 }
 
 impl Default for Auth {
@@ -170,8 +182,25 @@ impl Default for Auth {
         Self {
             token_ttl: token_ttl(),
             max_staleness: max_staleness(),
+            trusted_proxies: Vec::new(),
+            record_addresses: record_addresses(),
         }
     }
+}
+
+fn record_addresses() -> bool {
+    true
+}
+
+fn networks(_: &mut SchemaGenerator) -> Schema {
+    // An IPv6 address has too many spellings for a pattern; one that is none is not trusted.
+    let byte = "(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])";
+    let v4 = format!("({byte}\\.){{3}}{byte}(/(3[0-2]|[12]?[0-9]))?");
+    let v6 = "[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?";
+    json_schema!({
+        "type": "array", "maxItems": 16,
+        "items": {"type": "string", "minLength": 2, "maxLength": 64, "pattern": format!("^({v4}|{v6})$")},
+    })
 }
 
 fn token_ttl() -> ApiDuration {

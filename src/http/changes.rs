@@ -7,7 +7,7 @@
 //! 3. What did not come about in time is taken back.
 //! 4. Who did what, and how it ended, is counted and logged. Never a name or a key.
 
-use std::{fmt, future::Future, time::Duration};
+use std::{fmt, future::Future, net::IpAddr, time::Duration};
 
 use axum::{
     extract::FromRequestParts,
@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 
 use super::{
     App, Caller, Refusal,
-    extract::RequestId,
+    extract::{ClientAddress, RequestId},
     layers::{ChangeOutcome, Changed},
     once::{Answer, Repeatable},
 };
@@ -36,6 +36,7 @@ const TAKE_BACK: u32 = 10;
 pub(super) struct Change {
     app: App,
     request: RequestId,
+    address: ClientAddress,
     caller: Caller,
     repeatable: Repeatable,
 }
@@ -47,6 +48,7 @@ impl FromRequestParts<App> for Change {
         Ok(Self {
             app: app.clone(),
             request: RequestId::from_request_parts(parts, app).await?,
+            address: ClientAddress::of(app, &parts.extensions, &parts.headers),
             caller: Caller::from_request_parts(parts, app).await?,
             repeatable: Repeatable::from_request_parts(parts, app).await?,
         })
@@ -92,7 +94,12 @@ impl Change {
         let of = done.as_ref().map_or(None, |done| Some(done.of));
         let (request, Caller(caller)) = (&self.request, &self.caller);
         let (account, key, of) = (caller.account, shown(caller.by.key()), shown(of));
-        info!(target: "zenop::audit", %request, %account, key, ?what, of, ?outcome, "change");
+        let address = self.app.shown_address(self.address);
+        info!(
+            target: "zenop::audit",
+            %request, %account, key, ?what, of, ?outcome, address,
+            "change"
+        );
     }
 }
 
@@ -144,6 +151,15 @@ impl App {
         let found = self.seen(look).await?;
         self.metrics().revoked(since(begun, self.now()));
         Some(found)
+    }
+}
+
+impl App {
+    /// An address in a line of the log, if it may be there.
+    pub(super) fn shown_address(&self, ClientAddress(address): ClientAddress) -> String {
+        let may = |_: &IpAddr| self.settings().is_some_and(|s| s.record_addresses);
+        let shown = address.filter(may);
+        shown.map_or_else(|| "-".to_owned(), |address| address.to_string())
     }
 }
 

@@ -1,12 +1,12 @@
 //! What handlers take from a request. Every one refuses in ZenML's shape and repeats no input.
 
-use std::fmt;
+use std::{convert::Infallible, fmt, net::IpAddr};
 
 use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{FromRequest, FromRequestParts, RawPathParams, Request},
     http::{
-        HeaderMap, HeaderName, HeaderValue,
+        Extensions, HeaderMap, HeaderName, HeaderValue,
         header::{CONTENT_LENGTH, CONTENT_TYPE},
         request::Parts,
     },
@@ -14,13 +14,14 @@ use axum::{
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::{Refusal, list};
+use super::{App, Refusal, list};
 
 /// The longest body of a login, in bytes.
 pub(super) const MAX_FORM: usize = 16 << 10;
 /// The longest body of any request, in bytes.
 pub(super) const MAX_BODY: u64 = 64 << 10;
 
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What the log and an error answer call a request. Nothing is written until one of them does.
@@ -66,6 +67,38 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
         parts.extensions.get().cloned().ok_or(Refusal::Unexpected)
+    }
+}
+
+/// The address that a connection is from. On every request that came by [`serve`](super::serve()).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+/// The address that a request is from: the peer's, or what a proxy that is trusted says. Unknown
+/// only where there is no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ClientAddress(pub(super) Option<IpAddr>);
+
+impl ClientAddress {
+    pub(super) fn of(app: &App, extensions: &Extensions, headers: &HeaderMap) -> Self {
+        let Some(&Peer(peer)) = extensions.get() else {
+            return Self(None);
+        };
+        let forwarded = headers.get_all(FORWARDED_FOR).iter();
+        let address = app.settings().map_or(peer, |settings| {
+            settings
+                .proxies
+                .client(peer, forwarded.map(HeaderValue::as_bytes))
+        });
+        Self(Some(address))
+    }
+}
+
+impl FromRequestParts<App> for ClientAddress {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        Ok(Self::of(app, &parts.extensions, &parts.headers))
     }
 }
 

@@ -3,13 +3,14 @@
 use std::{
     future::Future,
     io,
+    net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
 
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{Router, http::Request};
+use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
@@ -22,6 +23,8 @@ use tokio::{
 };
 use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, info, warn};
+
+use super::extract::Peer;
 
 /// What a client may take.
 #[derive(Clone, Copy, Debug)]
@@ -70,8 +73,8 @@ pub async fn serve(
             () = &mut shutdown => break,
             Some(_) = tasks.join_next() => {}
             (place, accepted) = next => match accepted {
-                Ok((stream, _)) => {
-                    let connection = connection(stream, router.clone(), limits);
+                Ok((stream, peer)) => {
+                    let connection = connection(stream, peer, router.clone(), limits);
                     let watched = graceful.watch(connection);
                     tasks.spawn(async move {
                         if let Err(error) = watched.await {
@@ -95,10 +98,27 @@ pub async fn serve(
 }
 
 type Io = TokioIo<Pin<Box<TimeoutStream<TcpStream>>>>;
-type Connection = http1::Connection<Io, TowerToHyperService<Router>>;
+type Connection = http1::Connection<Io, Addressed>;
+
+/// The router, told with each request which address the connection is from.
+struct Addressed {
+    router: TowerToHyperService<Router>,
+    peer: Peer,
+}
+
+impl Service<Request<Incoming>> for Addressed {
+    type Response = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Response;
+    type Error = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Error;
+    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer);
+        self.router.call(request)
+    }
+}
 
 /// One connection, ready to be driven.
-fn connection(stream: TcpStream, router: Router, limits: Limits) -> Connection {
+fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits: Limits) -> Connection {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "a connection is delayed");
     }
@@ -111,7 +131,10 @@ fn connection(stream: TcpStream, router: Router, limits: Limits) -> Connection {
         .max_buf_size(limits.head_bytes)
         .serve_connection(
             TokioIo::new(Box::pin(stream)),
-            TowerToHyperService::new(router),
+            Addressed {
+                router: TowerToHyperService::new(router),
+                peer: Peer(peer.ip()),
+            },
         )
 }
 

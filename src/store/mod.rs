@@ -16,6 +16,7 @@ pub use memory::MemoryStore;
 pub use registrar::{NotChanged, Registrar};
 
 use crate::auth::{
+    address::Proxies,
     directory::{Directory, Lifetimes},
     keyring::Keyring,
 };
@@ -84,6 +85,10 @@ pub struct Settings {
     pub lifetimes: Lifetimes,
     /// How many keys an account may have.
     pub max_keys: usize,
+    /// The proxies that are believed which client's request they pass on.
+    pub proxies: Proxies,
+    /// Whether the addresses of clients may be written down.
+    pub record_addresses: bool,
     /// Security headers by ZenML's names.
     pub headers: HeaderSettings,
 }

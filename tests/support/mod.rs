@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 use zenop::{
     auth::{
+        address::Proxies,
         api_key::{ApiKey, KeySecret},
         directory::{Account, Directory, Generation, Key, Lifetimes, Seen, Window},
         keyring::Keyring,
@@ -49,6 +50,8 @@ pub fn settings() -> Settings {
         max_staleness: Duration::from_secs(30),
         lifetimes: Lifetimes::default(),
         max_keys: 20,
+        proxies: Proxies::default(),
+        record_addresses: true,
         headers: HeaderSettings::default(),
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     http::{
         App, Refusal,
         changes::shown,
-        extract::{Form, RequestId},
+        extract::{ClientAddress, Form, RequestId},
         layers::LoginOutcome,
     },
     wire::login::{Grant, LoginForm, Token},
@@ -31,6 +31,7 @@ use crate::{
 pub(in crate::http) async fn login(
     State(app): State<App>,
     request: RequestId,
+    address: ClientAddress,
     form: Result<Form<LoginForm>, Refusal>,
 ) -> Result<Response, Refusal> {
     let mut claimed = None;
@@ -38,7 +39,7 @@ pub(in crate::http) async fn login(
         claimed = Some(key.id);
         authenticate(&app, &key)
     });
-    report(&app, &request, claimed, granted.as_ref());
+    report(&app, &request, address, claimed, granted.as_ref());
     granted.and_then(|granted| granted.answer())
 }
 
@@ -128,6 +129,7 @@ fn claims(
 fn report(
     app: &App,
     request: &RequestId,
+    address: ClientAddress,
     claimed: Option<Uuid>,
     granted: Result<&Granted, &Refusal>,
 ) {
@@ -135,9 +137,10 @@ fn report(
     app.metrics().login(outcome);
     let account = granted.ok().map(|granted| granted.principal.account);
     let (account, key) = (shown(account), shown(claimed));
+    let address = app.shown_address(address);
     info!(
         target: "zenop::audit",
-        %request, ?outcome, account, key,
+        %request, ?outcome, account, key, address,
         "login"
     );
 }

@@ -11,7 +11,10 @@ use crate::{
         ApiDuration, KeyGeneration, KeyPolicy, SecureHeaders, SourceType, ZenAPIKey,
         ZenAPIKeyStatus, ZenServer, ZenServiceAccount,
     },
-    auth::directory::{Account, Generation, Key, Lifetimes, Seen, Window},
+    auth::{
+        address::Proxies,
+        directory::{Account, Generation, Key, Lifetimes, Seen, Window},
+    },
     store::{HeaderSettings, Settings},
 };
 
@@ -119,6 +122,8 @@ pub(super) fn settings(object: &ZenServer) -> Option<Settings> {
         max_staleness: object.spec.auth.max_staleness.0,
         lifetimes: lifetimes(&object.spec.policy.keys),
         max_keys: usize::try_from(object.spec.policy.keys.max_per_account).unwrap_or(0),
+        proxies: Proxies::new(object.spec.auth.trusted_proxies.iter().map(String::as_str)),
+        record_addresses: object.spec.auth.record_addresses,
         headers: headers(&object.spec.secure_headers),
     })
 }

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server on a socket of its own.
 pub struct Served {
-    address: SocketAddr,
+    pub address: SocketAddr,
     end: oneshot::Sender<()>,
     done: JoinHandle<()>,
     pub server: Server,
@@ -31,7 +31,7 @@ impl Served {
         Self::with(Limits::default(), Options::default()).await
     }
 
-    async fn with(limits: Limits, options: Options) -> Self {
+    pub async fn with(limits: Limits, options: Options) -> Self {
         let server = Server::with(options, now);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -48,7 +48,7 @@ impl Served {
         }
     }
 
-    async fn connect(&self) -> TcpStream {
+    pub async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
