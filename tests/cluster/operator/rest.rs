@@ -307,7 +307,8 @@ async fn told(site: &Site, times: i32) -> Result<()> {
 #[tokio::test]
 async fn secrets_of_others_are_neither_read_nor_kept() -> Result<()> {
     // 50,000 take some minutes: ZENOP_FOREIGN_SECRETS=50000 cargo test --test cluster secrets_of_others
-    let foreign = std::env::var("ZENOP_FOREIGN_SECRETS").map_or(Ok(2000), |n| n.parse::<usize>())?;
+    let foreign =
+        std::env::var("ZENOP_FOREIGN_SECRETS").map_or(Ok(2000), |n| n.parse::<usize>())?;
     site("memory", async |site| {
         let first = site.operator().await?;
         site.apply_three().await?;

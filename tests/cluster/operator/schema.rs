@@ -71,6 +71,27 @@ fn bad_servers() -> Refused {
         ),
         (set(server(), "auth/tokenTTL", json!("")), "tokenTTL"),
         (
+            set(server(), "auth/trustedProxies", json!(["10.0.0.0/33"])),
+            SHAPE,
+        ),
+        (
+            set(server(), "auth/trustedProxies", json!(["10.0.0.256"])),
+            SHAPE,
+        ),
+        (
+            set(server(), "auth/trustedProxies", json!(["::/129"])),
+            SHAPE,
+        ),
+        (set(server(), "auth/trustedProxies", json!(["10.0.0.*"])), SHAPE),
+        (
+            set(
+                server(),
+                "auth/trustedProxies",
+                json!(vec!["10.0.0.0/8"; 17]),
+            ),
+            "at most 16",
+        ),
+        (
             set(server(), "auth/tokenTTL", json!("99999999999999999999h")),
             "tokenTTL",
         ),
@@ -318,13 +339,15 @@ async fn defaults_are_as_documented_and_a_new_object_says_that_nothing_was_obser
     site("defaults", async |site| {
         let spec = |object: &kube::api::DynamicObject| object.data["spec"].clone();
         let object = site.apply(&server("prod")).await?;
-        let auth = json!({"tokenTTL": "1h", "maxStaleness": "30s"});
+        let mut auth =
+            json!({"tokenTTL": "1h", "maxStaleness": "30s", "recordAddresses": true});
         let policy = json!({"keys": {"maxPerAccount": 20}});
-        let defaults = json!({"auth": auth, "policy": policy, "secureHeaders": {}});
+        let defaults = json!({"auth": &auth, "policy": policy, "secureHeaders": {}});
         ensure!(spec(&object) == defaults, "{:?}", object.data);
         let some = set(server("some"), "auth", json!({"tokenTTL": "2h"}));
         let object = site.apply(&some).await?;
-        ensure!(spec(&object)["auth"] == json!({"tokenTTL": "2h", "maxStaleness": "30s"}));
+        auth["tokenTTL"] = json!("2h");
+        ensure!(spec(&object)["auth"] == auth);
         let object = site.apply(&account("ci")).await?;
         ensure!(spec(&object) == json!({"serverRef": {"name": "prod"}, "active": true, "isAdmin": false}));
         let object = site.apply(&key("main")).await?;
