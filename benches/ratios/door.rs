@@ -67,14 +67,14 @@ pub async fn run() -> Vec<Row> {
     }
     vec![
         Row {
-            what: "logins with an API key, by bare axum",
+            what: "logins with an API key, by bare axum".into(),
             unit: "1/s",
             ours: logins,
             peer: bares.clone(),
             goal: Goal::Ratio(0.35),
         },
         Row {
-            what: "authorized requests, by bare axum",
+            what: "authorized requests, by bare axum".into(),
             unit: "1/s",
             ours: requests,
             peer: bares,

@@ -102,14 +102,14 @@ pub async fn run() -> Vec<Row> {
     }
     vec![
         Row {
-            what: "ZenAPIKeys applied to Ready, by a plain client",
+            what: "ZenAPIKeys applied to Ready, by a plain client".into(),
             unit: "keys/s",
             ours,
             peer: raw,
             goal: Goal::Ratio(0.6),
         },
         Row {
-            what: "the operator's peak memory",
+            what: "the operator's peak memory".into(),
             unit: "MiB",
             ours: memory,
             peer: Vec::new(),

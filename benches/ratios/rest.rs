@@ -60,8 +60,8 @@ pub async fn run() -> Vec<Row> {
             peaks[round - 1]
         );
     }
-    let row = |what, unit, ours, most| Row {
-        what,
+    let row = |what: &str, unit, ours, most| Row {
+        what: what.to_owned(),
         unit,
         ours,
         peer: Vec::new(),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// A figure with its goal.
 pub struct Row {
-    pub what: &'static str,
+    pub what: String,
     pub unit: &'static str,
     /// One value a round.
     pub ours: Vec<f64>,
