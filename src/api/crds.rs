@@ -5,12 +5,17 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use super::{ZenAPIKey, ZenServer, ZenServiceAccount};
+use super::{ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount};
 
 /// Every kind's definition, in the order in which they are of use.
 pub fn all_crds() -> Vec<CustomResourceDefinition> {
-    [ZenServer::crd(), ZenServiceAccount::crd(), ZenAPIKey::crd()]
-        .map(born_unobserved)
+    let all = [
+        ZenServer::crd(),
+        ZenServiceAccount::crd(),
+        ZenAPIKey::crd(),
+        ZenDevice::crd(),
+    ];
+    all.map(born_unobserved)
         .map(kept)
         .into()
 }

@@ -3,6 +3,7 @@
 mod api_key;
 mod common;
 mod crds;
+mod device;
 mod duration;
 mod reference;
 mod server;
@@ -19,11 +20,15 @@ pub use common::{
     is_object_name, label, reason, whole_seconds,
 };
 pub use crds::{all_crds, crd_file_name, crd_yaml};
+pub use device::{
+    Authorization, DevicePhase, Redemption, UserKind, UserRef, ZenDevice, ZenDeviceSpec,
+    ZenDeviceStatus,
+};
 pub use duration::ApiDuration;
 pub use reference::reference;
 pub use server::{
-    Auth, AuthSecretStatus, KeyPolicy, Policy, SecureHeaders, ZenServer, ZenServerSpec,
-    ZenServerStatus,
+    Auth, AuthSecretStatus, DeviceAuth, DevicePolicy, KeyPolicy, Policy, SecureHeaders, ZenServer,
+    ZenServerSpec, ZenServerStatus,
 };
 pub use service_account::{
     KeyCount, ZenServiceAccount, ZenServiceAccountSpec, ZenServiceAccountStatus,

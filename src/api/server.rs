@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    common::{conditions, kind_status, unobserved},
+    common::{conditions, kind_status, unobserved, yes},
     duration::ApiDuration,
 };
 
@@ -95,6 +95,38 @@ pub struct Policy {
     /// What keys may be like.
     #[serde(default)]
     pub keys: KeyPolicy,
+
+    /// What devices may be like.
+    #[serde(default)]
+    pub devices: DevicePolicy,
+}
+
+/// What devices may be like. It is judged when one is approved and as long as it lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DevicePolicy {
+    /// How many devices a user or account may have that are not over. Example: `20`.
+    #[serde(default = "max_per_user")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_per_user: i32,
+
+    /// Whether a device may be approved as trusted. `false` ends those that are as if they were
+    /// not.
+    #[serde(default = "yes")]
+    pub trust_allowed: bool,
+}
+
+impl Default for DevicePolicy {
+    fn default() -> Self {
+        Self {
+            max_per_user: max_per_user(),
+            trust_allowed: true,
+        }
+    }
+}
+
+fn max_per_user() -> i32 {
+    20
 }
 
 /// What keys may be like. It is judged when a key is made and as long as it lives.
@@ -175,6 +207,75 @@ pub struct Auth {
     /// know them in any case, in memory.
     #[serde(default = "record_addresses")]
     pub record_addresses: bool,
+
+    /// Devices that people log in from.
+    #[serde(default)]
+    pub device: DeviceAuth,
+}
+
+/// How devices are authorized, and for how long.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("duration(self.trustedTTL) >= duration(self.untrustedTTL) && duration(self.untrustedTTL) > duration('0s') && duration(self.trustedTTL) <= duration('2160h')", "0 < untrustedTTL <= trustedTTL <= 2160h"),
+    validation = ("duration(self.codeTTL) >= duration('1m') && duration(self.codeTTL) <= duration('30m')", "codeTTL must be between 1m and 30m"),
+    validation = ("duration(self.pollInterval) >= duration('1s') && duration(self.pollInterval) <= duration('1m')", "pollInterval must be between 1s and 1m")
+)]
+pub struct DeviceAuth {
+    /// How long a trusted device may act, from its login on. Example: `720h`.
+    #[serde(rename = "trustedTTL", default = "trusted_ttl")]
+    pub trusted_ttl: ApiDuration,
+
+    /// How long any other device may. Example: `24h`.
+    #[serde(rename = "untrustedTTL", default = "untrusted_ttl")]
+    pub untrusted_ttl: ApiDuration,
+
+    /// How long a person has to approve a device, and the device to take up the approval.
+    /// Example: `300s`.
+    #[serde(rename = "codeTTL", default = "code_ttl")]
+    pub code_ttl: ApiDuration,
+
+    /// How often a device may ask whether it was approved. Example: `5s`.
+    #[serde(default = "poll_interval")]
+    pub poll_interval: ApiDuration,
+
+    /// After how many wrong codes an authorization is refused, whatever follows. Each replica
+    /// counts for itself. Example: `3`.
+    #[serde(default = "max_failed_attempts")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_failed_attempts: i32,
+}
+
+impl Default for DeviceAuth {
+    fn default() -> Self {
+        Self {
+            trusted_ttl: trusted_ttl(),
+            untrusted_ttl: untrusted_ttl(),
+            code_ttl: code_ttl(),
+            poll_interval: poll_interval(),
+            max_failed_attempts: max_failed_attempts(),
+        }
+    }
+}
+
+fn trusted_ttl() -> ApiDuration {
+    ApiDuration::from_secs(720 * 3600)
+}
+
+fn untrusted_ttl() -> ApiDuration {
+    ApiDuration::from_secs(24 * 3600)
+}
+
+fn code_ttl() -> ApiDuration {
+    ApiDuration::from_secs(300)
+}
+
+fn poll_interval() -> ApiDuration {
+    ApiDuration::from_secs(5)
+}
+
+fn max_failed_attempts() -> i32 {
+    3
 }
 
 impl Default for Auth {
@@ -184,6 +285,7 @@ impl Default for Auth {
             max_staleness: max_staleness(),
             trusted_proxies: Vec::new(),
             record_addresses: record_addresses(),
+            device: DeviceAuth::default(),
         }
     }
 }

@@ -182,6 +182,14 @@ impl Pepper {
         )
     }
 
+    /// What stands for anything else that only this server may have written. `purpose` is a label
+    /// of its own for each kind of thing, and `parts` have fixed lengths.
+    pub(super) fn proof(&self, purpose: &[u8], parts: &[&[u8]]) -> Verifier {
+        let begun = self.keyed().chain_update(purpose);
+        let mac = parts.iter().fold(begun, |mac, part| mac.chain_update(part));
+        Verifier(mac.finalize().into_bytes().into())
+    }
+
     #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
     fn keyed(&self) -> Hmac<Sha256> {
         Hmac::new_from_slice(&self.0).expect("any length")

@@ -16,6 +16,7 @@ pub use super::{
 
 use super::{
     api_key::{ApiKey, Verifier},
+    devices::Devices,
     keyring::Keyring,
     principal::{By, Principal, Refused},
     roster::Roster,
@@ -32,6 +33,7 @@ pub struct Directory {
     /// The id in the key's text, by the id of the object.
     key_ids: HashMap<Uuid, Uuid>,
     policy: Lifetimes,
+    pub(super) devices: Devices,
 }
 
 /// Reading.
@@ -91,8 +93,12 @@ impl Directory {
     /// Whether it administers the server now.
     pub fn is_admin(&self, who: &Principal) -> bool {
         match who.by {
-            By::Key { .. } => self.account(who.account).is_some_and(|a| a.admin),
-            By::Session { .. } => self.user(who.account).is_some_and(|user| user.admin),
+            By::Key { .. } | By::Device { stamp: None, .. } => {
+                self.account(who.account).is_some_and(|a| a.admin)
+            }
+            By::Session { .. } | By::Device { stamp: Some(_), .. } => {
+                self.user(who.account).is_some_and(|user| user.admin)
+            }
         }
     }
 
@@ -133,6 +139,9 @@ impl Directory {
         match who.by {
             By::Key { .. } => self.authorize_key(who, now)?,
             By::Session { stamp, .. } => self.authorize_user(who.account, stamp, now)?,
+            By::Device { device, stamp } => {
+                self.authorize_device(who.account, device, stamp, now)?;
+            }
         }
         Ok(*who)
     }
@@ -158,7 +167,12 @@ impl Directory {
         Ok(())
     }
 
-    fn authorize_user(&self, id: Uuid, stamp: Stamp, now: Timestamp) -> Result<(), Refused> {
+    pub(super) fn authorize_user(
+        &self,
+        id: Uuid,
+        stamp: Stamp,
+        now: Timestamp,
+    ) -> Result<(), Refused> {
         let user = self.user(id).filter(|user| user.stamp() == stamp);
         let user = user.ok_or(Refused::Revoked)?;
         if !user.active {

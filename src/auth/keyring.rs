@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::api_key::Pepper;
+use super::{api_key::Pepper, seal::SealKeys};
 
 /// Entry of the auth Secret that holds the pepper, as 64 hex digits.
 pub const PEPPER_ENTRY: &str = "pepper";
@@ -45,6 +45,8 @@ struct SigningKey {
     kid: String,
     encoding: EncodingKey,
     decoding: DecodingKey,
+    /// What seals statements, and dies with it.
+    seals: SealKeys,
 }
 
 /// The secrets of one server.
@@ -130,10 +132,23 @@ impl Keyring {
 
     /// The key of an id, to verify with.
     pub(super) fn verifying(&self, kid: &str) -> Option<&DecodingKey> {
-        std::iter::once(&self.signing)
-            .chain(&self.retired)
+        self.all()
             .find(|key| key.kid == kid)
             .map(|key| &key.decoding)
+    }
+
+    /// What new statements are sealed with.
+    pub(super) fn sealing(&self) -> &SealKeys {
+        &self.signing.seals
+    }
+
+    /// What statements may have been sealed with.
+    pub(super) fn opening(&self) -> impl Iterator<Item = &SealKeys> {
+        self.all().map(|key| &key.seals)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &SigningKey> {
+        std::iter::once(&self.signing).chain(&self.retired)
     }
 }
 
@@ -150,8 +165,10 @@ impl SigningKey {
         let public = pair.public_key().as_ref();
         let mut id = hex::encode(Sha256::digest(public));
         id.truncate(16);
+        let seals = SealKeys::derive(&kid, &bytes).ok_or_else(|| malformed(()))?;
         let key = Self {
             kid,
+            seals,
             encoding: EncodingKey::from_ed_der(pkcs8.as_ref()),
             decoding: DecodingKey::from_ed_der(public),
         };

@@ -2,10 +2,14 @@
 
 pub mod address;
 pub mod api_key;
+pub mod device;
+pub mod device_code;
+mod devices;
 pub mod directory;
 mod identity;
 pub mod keyring;
 pub mod principal;
 mod roster;
+pub mod seal;
 pub mod token;
 mod user;

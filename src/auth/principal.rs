@@ -35,6 +35,13 @@ pub enum By {
         /// page made it.
         session: Option<Uuid>,
     },
+    /// A device that was authorized.
+    Device {
+        /// The device.
+        device: Uuid,
+        /// What the user was then; none for a service account.
+        stamp: Option<Stamp>,
+    },
 }
 
 impl By {
@@ -42,7 +49,15 @@ impl By {
     pub const fn key(&self) -> Option<Uuid> {
         match self {
             Self::Key { key, .. } => Some(*key),
-            Self::Session { .. } => None,
+            Self::Session { .. } | Self::Device { .. } => None,
+        }
+    }
+
+    /// The device, if it is one.
+    pub const fn device(&self) -> Option<Uuid> {
+        match self {
+            Self::Device { device, .. } => Some(*device),
+            Self::Key { .. } | Self::Session { .. } => None,
         }
     }
 }
@@ -72,6 +87,12 @@ pub enum Refused {
     InactiveUser {
         /// The user's name.
         user: String,
+    },
+    /// The token of a device that is locked or over.
+    #[error("device {device} is not active")]
+    InactiveDevice {
+        /// The device's id.
+        device: Uuid,
     },
     /// A token that this server did not issue, or whose time is over.
     #[error("invalid access token")]

@@ -47,7 +47,8 @@ struct Wire<'a> {
     by: WireBy,
 }
 
-/// What it came with: the members of one of the two, and none of the other.
+/// What it came with: the members of one of the ways, and none of the others. A device of a user
+/// is bound to the user's epoch.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum WireBy {
@@ -60,6 +61,11 @@ enum WireBy {
         user_epoch: i64,
         #[serde(skip_serializing_if = "Option::is_none")]
         session_id: Option<Uuid>,
+    },
+    Device {
+        device_id: Uuid,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user_epoch: Option<i64>,
     },
 }
 
@@ -74,22 +80,24 @@ struct Read {
     key_print: Option<Print>,
     user_epoch: Option<i64>,
     session_id: Option<Uuid>,
+    device_id: Option<Uuid>,
 }
 
 impl Read {
     /// A token that mixes two ways to come is none of ours.
     fn by(&self) -> Option<By> {
         let key = (self.api_key_id, self.key_gen, self.key_print);
-        match (key, self.user_epoch, self.session_id) {
-            ((Some(key), Some(generation), Some(print)), None, None) => Some(By::Key {
+        let stamp = self.user_epoch.map(|epoch| Stamp { epoch });
+        match (key, stamp, self.session_id, self.device_id) {
+            ((Some(key), Some(generation), Some(print)), None, None, None) => Some(By::Key {
                 key,
                 generation,
                 print,
             }),
-            ((None, None, None), Some(epoch), session) => Some(By::Session {
-                stamp: Stamp { epoch },
-                session,
-            }),
+            ((None, None, None), Some(stamp), session, None) => {
+                Some(By::Session { stamp, session })
+            }
+            ((None, None, None), stamp, None, Some(device)) => Some(By::Device { device, stamp }),
             _ => None,
         }
     }
@@ -110,6 +118,10 @@ impl From<By> for WireBy {
             By::Session { stamp, session } => Self::Session {
                 user_epoch: stamp.epoch,
                 session_id: session,
+            },
+            By::Device { device, stamp } => Self::Device {
+                device_id: device,
+                user_epoch: stamp.map(|stamp| stamp.epoch),
             },
         }
     }
@@ -309,8 +321,27 @@ mod tests {
     }
 
     #[test]
+    fn reads_the_device_tokens_that_it_issues() {
+        for stamp in [None, Some(Stamp { epoch: 4 })] {
+            let device = Uuid::from_u128(7);
+            let by = By::Device { device, stamp };
+            let principal = Principal {
+                by,
+                ..claims().principal
+            };
+            let claims = Claims {
+                principal,
+                ..claims()
+            };
+            let token = issue(&keyring(1), SERVER, &claims).unwrap();
+            assert_eq!(verify(&keyring(1), SERVER, &token, now()), Ok(claims));
+        }
+    }
+
+    #[test]
     fn refuses_who_comes_in_two_ways_or_in_none() {
-        for (member, value) in [("user_epoch", json!(4)), ("session_id", json!(SERVER))] {
+        let others = ["session_id", "device_id"].map(|member| (member, json!(SERVER)));
+        for (member, value) in others.into_iter().chain([("user_epoch", json!(4))]) {
             let mut mixed = payload();
             mixed[member] = value;
             assert!(refused(&signed(&header(), &mixed.to_string())), "{mixed}");
@@ -322,6 +353,9 @@ mod tests {
         assert!(refused(&signed(&header(), &none.to_string())));
         none["user_epoch"] = json!(4);
         assert!(!refused(&signed(&header(), &none.to_string())));
+        none["session_id"] = json!(SERVER);
+        none["device_id"] = json!(SERVER);
+        assert!(refused(&signed(&header(), &none.to_string())));
     }
 
     #[test]

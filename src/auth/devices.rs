@@ -1,0 +1,276 @@
+//! The devices of one server, and whether a token of one still counts.
+
+use std::collections::{HashMap, HashSet, hash_map::Entry};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{
+    device::{Device, DeviceState, Terms},
+    directory::Directory,
+    principal::{By, Principal, Refused},
+    user::Stamp,
+};
+
+/// Devices by the id on the wire, and what the server allows them.
+#[derive(Debug, Default)]
+pub(super) struct Devices {
+    /// Of several objects that claim an id, who was approved first is in front.
+    by_id: HashMap<Uuid, Vec<Device>>,
+    /// The id on the wire, by the id of the object.
+    ids: HashMap<Uuid, Uuid>,
+    terms: Terms,
+}
+
+impl Devices {
+    fn get(&self, id: Uuid) -> Option<&Device> {
+        self.by_id.get(&id)?.first()
+    }
+
+    fn put(&mut self, device: Device) {
+        if let Some(old) = self.remove(device.uid)
+            && old.id() == device.id()
+        {
+            device.seen.learn(&old.seen);
+        }
+        self.ids.insert(device.uid, device.id());
+        let claims = self.by_id.entry(device.id()).or_default();
+        claims.push(device);
+        claims.sort_by_key(Device::seniority);
+    }
+
+    fn remove(&mut self, uid: Uuid) -> Option<Device> {
+        let Entry::Occupied(mut claims) = self.by_id.entry(self.ids.remove(&uid)?) else {
+            return None;
+        };
+        let at = claims.get().iter().position(|device| device.uid == uid)?;
+        let device = claims.get_mut().remove(at);
+        if claims.get().is_empty() {
+            claims.remove();
+        }
+        Some(device)
+    }
+}
+
+/// Reading.
+impl Directory {
+    /// A device by its id on the wire.
+    pub fn device(&self, id: Uuid) -> Option<&Device> {
+        self.devices.get(id)
+    }
+
+    /// All devices, in no order.
+    pub fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.devices
+            .by_id
+            .values()
+            .filter_map(|claims| claims.first())
+    }
+
+    /// The devices of an account or user, in no order.
+    pub fn devices_of(&self, account: Uuid) -> impl Iterator<Item = &Device> {
+        self.devices()
+            .filter(move |device| device.approval.account == account)
+    }
+
+    /// The server's policy on devices.
+    pub fn terms(&self) -> &Terms {
+        &self.devices.terms
+    }
+
+    /// Who a device that is approved acts as, if the device and whoever approved it may log in.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn device_holder(&self, device: &Device, now: Timestamp) -> Result<Principal, Refused> {
+        let account = device.approval.account;
+        let stamp = self.user(account).map(super::user::User::stamp);
+        let by = By::Device {
+            device: device.id(),
+            stamp,
+        };
+        self.authorize_device(account, device.id(), stamp, now)?;
+        Ok(Principal { account, by })
+    }
+
+    pub(super) fn authorize_device(
+        &self,
+        account: Uuid,
+        id: Uuid,
+        stamp: Option<Stamp>,
+        now: Timestamp,
+    ) -> Result<(), Refused> {
+        let device = self.device(id).filter(|d| d.approval.account == account);
+        let device = device.ok_or(Refused::Revoked)?;
+        let object = match stamp {
+            Some(stamp) => {
+                let user = self.user(account).ok_or(Refused::Revoked)?;
+                self.authorize_user(account, stamp, now)?;
+                &user.object
+            }
+            None => {
+                let holder = self.account(account).ok_or(Refused::Revoked)?;
+                if !holder.is_active(now) {
+                    return Err(Refused::InactiveAccount {
+                        account: holder.name.clone(),
+                    });
+                }
+                holder.seen.mark(now);
+                &holder.object
+            }
+        };
+        if *object != device.account_object {
+            return Err(Refused::Revoked);
+        }
+        match device.state(self.terms(), now) {
+            // The token proves that it was fetched, whatever this view knows of that by now.
+            DeviceState::Active | DeviceState::Approved => {
+                device.seen.mark(now);
+                Ok(())
+            }
+            DeviceState::Locked | DeviceState::Expired => {
+                Err(Refused::InactiveDevice { device: id })
+            }
+        }
+    }
+}
+
+/// Writing: what a watch saw.
+impl Directory {
+    /// Adds or replaces the device of an object. When it was last seen is kept.
+    pub fn put_device(&mut self, device: Device) {
+        self.devices.put(device);
+    }
+
+    /// Removes the device of an object.
+    pub fn remove_device(&mut self, uid: Uuid) -> Option<Device> {
+        self.devices.remove(uid)
+    }
+
+    /// Drops every device whose object is not among `uids`.
+    pub fn keep_devices(&mut self, uids: &HashSet<Uuid>) {
+        let gone: Vec<Uuid> = self.devices.ids.keys().copied().collect();
+        for uid in gone.into_iter().filter(|uid| !uids.contains(uid)) {
+            self.devices.remove(uid);
+        }
+    }
+
+    /// What the server allows devices, from now on.
+    pub fn set_terms(&mut self, terms: Terms) {
+        self.devices.terms = terms;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::auth::{
+        api_key::Pepper,
+        device::Approval,
+        device_code::Origin,
+        directory::{Account, Seen, User},
+    };
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_795_369_358).unwrap()
+    }
+
+    fn device(uid: u128, id: u128, account: u128) -> Device {
+        let approval = Approval {
+            device: Uuid::from_u128(id),
+            client: Uuid::from_u128(77),
+            account: Uuid::from_u128(account),
+            approved: now() - SignedDuration::from_secs(60),
+        };
+        Device {
+            uid: Uuid::from_u128(uid),
+            object: "dev-x".into(),
+            approval,
+            account_object: "ci".into(),
+            proof: approval.proof(&Pepper::new([1; 32]), Uuid::nil()),
+            trusted: false,
+            locked: false,
+            until: None,
+            redeemed: Some(now()),
+            origin: Origin::default(),
+            created: now(),
+            recorded: None,
+            seen: Seen::default(),
+        }
+    }
+
+    fn directory() -> Directory {
+        let mut directory = Directory::default();
+        let name = || "ci".to_owned();
+        directory.put_account(Account::new(Uuid::from_u128(1), name(), name(), now()));
+        directory.put_user(User::new(Uuid::from_u128(2), name(), name(), now()));
+        directory.put_device(device(10, 100, 1));
+        directory.put_device(device(20, 200, 2));
+        directory
+    }
+
+    fn holder(directory: &Directory, id: u128, hours: i64) -> Result<Principal, Refused> {
+        let device = directory.device(Uuid::from_u128(id)).unwrap();
+        directory.device_holder(device, now() + SignedDuration::from_hours(hours))
+    }
+
+    #[test]
+    fn counts_as_long_as_device_and_holder_do() {
+        let directory = directory();
+        assert!(holder(&directory, 100, 0).is_ok());
+        assert!(holder(&directory, 200, 23).is_ok());
+        let device = Uuid::from_u128(200);
+        let inactive = Err(Refused::InactiveDevice { device });
+        assert_eq!(holder(&directory, 200, 24), inactive);
+    }
+
+    type Change = fn(&mut Directory);
+
+    #[test]
+    fn ends_at_once_with_what_it_depends_on() {
+        let changes: [Change; 5] = [
+            |d| {
+                let locked = Device {
+                    locked: true,
+                    ..device(20, 200, 2)
+                };
+                d.put_device(locked);
+            },
+            |d| drop(d.remove_device(Uuid::from_u128(20))),
+            |d| drop(d.remove_user(Uuid::from_u128(2))),
+            |d| {
+                let mut user = d.remove_user(Uuid::from_u128(2)).unwrap();
+                user.epoch += 1;
+                d.put_user(user);
+            },
+            // Another approval takes its place.
+            |d| d.put_device(device(20, 201, 2)),
+        ];
+        for (n, change) in changes.into_iter().enumerate() {
+            let mut directory = directory();
+            let Principal { account, by } = holder(&directory, 200, 0).unwrap();
+            let By::Device { device, stamp } = by else {
+                panic!("{by:?}")
+            };
+            change(&mut directory);
+            let after = directory.authorize_device(account, device, stamp, now());
+            assert!(after.is_err(), "change {n}");
+            assert!(holder(&directory, 100, 0).is_ok(), "change {n}");
+        }
+    }
+
+    #[test]
+    fn of_two_that_claim_an_id_the_first_approved_has_it() {
+        let mut directory = directory();
+        let mut late = device(30, 200, 1);
+        late.approval.approved = now();
+        directory.put_device(late);
+        let found = directory.device(Uuid::from_u128(200)).unwrap();
+        assert_eq!(found.uid, Uuid::from_u128(20));
+        directory.remove_device(Uuid::from_u128(20));
+        let found = directory.device(Uuid::from_u128(200)).unwrap();
+        assert_eq!(found.uid, Uuid::from_u128(30));
+    }
+}
