@@ -104,6 +104,12 @@ pub mod reason {
     pub const DEACTIVATED: &str = "Deactivated";
     /// `spec.active` of the account is false.
     pub const ACCOUNT_DEACTIVATED: &str = "ServiceAccountDeactivated";
+    /// Nobody approved the device yet.
+    pub const NOT_APPROVED: &str = "NotApproved";
+    /// The device was approved, and its client did not fetch the token yet.
+    pub const NOT_REDEEMED: &str = "NotRedeemed";
+    /// `spec.locked` is true.
+    pub const LOCKED: &str = "Locked";
     /// `expiresAt` is over.
     pub const EXPIRED: &str = "Expired";
     /// Usable now.

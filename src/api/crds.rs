@@ -15,9 +15,7 @@ pub fn all_crds() -> Vec<CustomResourceDefinition> {
         ZenAPIKey::crd(),
         ZenDevice::crd(),
     ];
-    all.map(born_unobserved)
-        .map(kept)
-        .into()
+    all.map(born_unobserved).map(kept).into()
 }
 
 /// The file of a definition in `crds/`.

@@ -288,7 +288,7 @@ impl Writer {
             Api::namespaced_with(self.client()?, &owner.namespace, &doomed.resource);
         let preconditions = Preconditions {
             uid: Some(doomed.uid.clone()),
-            resource_version: None,
+            resource_version: doomed.version.clone(),
         };
         let parameters = DeleteParams::background().preconditions(preconditions);
         let what = || {

@@ -211,6 +211,11 @@ impl<K: Reconciled> Pass<'_, K> {
             self.tools.writer.delete(&owner, doomed).await?;
             self.wrote(Written::Deletion);
         }
+        if plan.prune.iter().any(|d| d.uid == owner.reference.uid) {
+            // It went itself: there is no status any more.
+            plan.notes.into_iter().for_each(|note| self.tell(note));
+            return Ok(());
+        }
         for restart in &plan.restarts {
             self.tools.writer.restart(&owner, restart).await?;
             self.wrote(Written::Restart);
@@ -404,6 +409,7 @@ pub(super) fn label(kind: &str) -> &'static str {
         "ZenServer" => "ZenServer",
         "ZenServiceAccount" => "ZenServiceAccount",
         "ZenAPIKey" => "ZenAPIKey",
+        "ZenDevice" => "ZenDevice",
         _ => "other",
     }
 }

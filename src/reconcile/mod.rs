@@ -6,6 +6,7 @@ pub mod api_key;
 pub mod apply;
 mod call;
 pub mod census;
+pub mod device;
 pub mod driver;
 pub mod echo;
 pub mod error;

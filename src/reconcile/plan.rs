@@ -135,6 +135,8 @@ pub struct Doomed {
     pub name: String,
     /// Its identity: another of that name stays.
     pub uid: String,
+    /// Its version, if one that was changed since is to stay.
+    pub version: Option<String>,
 }
 
 impl Live {

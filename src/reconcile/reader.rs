@@ -18,7 +18,7 @@ use super::{
     plan::{Doomed, Live},
 };
 use crate::{
-    api::{ZenAPIKey, ZenServer, ZenServiceAccount, is_object_name},
+    api::{ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount, is_object_name},
     auth::keyring::Keyring,
 };
 
@@ -41,6 +41,8 @@ pub struct Views {
     pub accounts: Store<ZenServiceAccount>,
     /// All keys.
     pub keys: Store<ZenAPIKey>,
+    /// All devices.
+    pub devices: Store<ZenDevice>,
     /// The Secrets that we made; their content stays at the API server.
     pub secrets: made::View,
 }
@@ -162,6 +164,7 @@ impl Reader {
                 resource: resource.clone(),
                 name: secret.name().into(),
                 uid: secret.uid.to_string(),
+                version: None,
             };
             (doomed, secret.key_generation)
         };

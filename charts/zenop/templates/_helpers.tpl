@@ -88,14 +88,14 @@ No spec of a custom resource is ever written, and only Secrets are ever deleted:
 */}}
 {{- define "zenop.operatorRules" -}}
 - apiGroups: [zenop.dev]
-  resources: [zenservers, zenserviceaccounts, zenapikeys]
+  resources: [zenservers, zenserviceaccounts, zenapikeys, zendevices]
   verbs: [get, list, watch]
-# What it passes on to the servers, which make accounts and keys for ZenML's API.
+# What it passes on to the servers, which make accounts, keys and devices for ZenML's API.
 - apiGroups: [zenop.dev]
-  resources: [zenserviceaccounts, zenapikeys]
+  resources: [zenserviceaccounts, zenapikeys, zendevices]
   verbs: [create, patch, delete]
 - apiGroups: [zenop.dev]
-  resources: [zenservers/status, zenserviceaccounts/status, zenapikeys/status]
+  resources: [zenservers/status, zenserviceaccounts/status, zenapikeys/status, zendevices/status]
   verbs: [patch]
 - apiGroups: [""]
   resources: [secrets]

@@ -122,14 +122,20 @@ impl Parts<'_> {
     }
 
     /// The sidecar reads identities of its namespace and its own server and auth Secret, makes and
-    /// changes accounts and keys for ZenML's API, and writes when they were last used.
+    /// changes accounts, keys and devices for ZenML's API, and writes when they were last used.
     fn role(&self) -> Value {
-        let kinds = ["zenservers", "zenserviceaccounts", "zenapikeys"];
+        let kinds = [
+            "zenservers",
+            "zenserviceaccounts",
+            "zenapikeys",
+            "zendevices",
+        ];
         self.with_labels(json!({"rules": [
             {"apiGroups": [GROUP], "resources": kinds, "verbs": ["get", "list", "watch"]},
-            {"apiGroups": [GROUP], "resources": ["zenserviceaccounts", "zenapikeys"],
+            {"apiGroups": [GROUP], "resources": ["zenserviceaccounts", "zenapikeys", "zendevices"],
              "verbs": ["create", "patch", "delete"]},
-            {"apiGroups": [GROUP], "resources": ["zenserviceaccounts/status", "zenapikeys/status"],
+            {"apiGroups": [GROUP],
+             "resources": ["zenserviceaccounts/status", "zenapikeys/status", "zendevices/status"],
              "verbs": ["patch"]},
             {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"],
              "resourceNames": [self.server.auth_secret_name()]},

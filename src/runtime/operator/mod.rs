@@ -135,10 +135,12 @@ impl Watches {
         let (servers, server_writer) = reflector::store();
         let (accounts, account_writer) = reflector::store();
         let (keys, key_writer) = reflector::store();
+        let (devices, device_writer) = reflector::store();
         let views = Views {
             servers,
             accounts,
             keys,
+            devices,
             secrets: made::View::default(),
         };
         let echoes = Arc::new(Echoes::default());
@@ -149,10 +151,11 @@ impl Watches {
             metrics,
         };
         let r = || Arc::clone(&routes);
-        let (to_server, to_account, to_key) = (r(), r(), r());
+        let (to_server, to_account, to_key, to_device) = (r(), r(), r(), r());
         start.kind(server_writer, move |seen| to_server.server(&seen));
         start.kind(account_writer, move |seen| to_account.account(&seen));
         start.kind(key_writer, move |seen| to_key.key(&seen));
+        start.kind(device_writer, move |seen| to_device.device(&seen));
         start.made::<Secret>(&views.secrets, r());
         start.made::<Service>(&made::View::default(), r());
         start.made::<ServiceAccount>(&made::View::default(), r());
@@ -193,10 +196,11 @@ impl Watches {
 }
 
 async fn when_synced(views: Views, synced: watch::Sender<bool>) {
-    let all: [BoxFuture<'_, bool>; 4] = [
+    let all: [BoxFuture<'_, bool>; 5] = [
         Box::pin(async { views.servers.wait_until_ready().await.is_ok() }),
         Box::pin(async { views.accounts.wait_until_ready().await.is_ok() }),
         Box::pin(async { views.keys.wait_until_ready().await.is_ok() }),
+        Box::pin(async { views.devices.wait_until_ready().await.is_ok() }),
         Box::pin(views.secrets.wait_until_listed().map(|()| true)),
     ];
     let all = join_all(all).await.into_iter().all(|ready| ready);
@@ -314,6 +318,15 @@ fn controllers(
             views.accounts,
             routes.accounts(),
             counting,
+        )
+        .boxed(),
+        driver::run(
+            tools.clone(),
+            (),
+            fresh,
+            views.devices,
+            routes.devices(),
+            pace(4, Duration::ZERO),
         )
         .boxed(),
         driver::run(

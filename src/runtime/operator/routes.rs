@@ -11,7 +11,7 @@ use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 use parking_lot::Mutex;
 
 use crate::{
-    api::{ZenAPIKey, ZenServer, ZenServiceAccount},
+    api::{ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount},
     reconcile::{
         Reconciled,
         echo::{Echoes, Uid, digest},
@@ -28,6 +28,7 @@ pub struct Routes {
     servers: Triggers<ZenServer>,
     accounts: Triggers<ZenServiceAccount>,
     keys: Triggers<ZenAPIKey>,
+    devices: Triggers<ZenDevice>,
     known: Mutex<HashMap<Uid, Known>>,
     /// The names of accounts, as last seen.
     names: Mutex<HashMap<Uid, String>>,
@@ -53,6 +54,7 @@ impl Routes {
             servers: Triggers::default(),
             accounts: Triggers::default(),
             keys: Triggers::default(),
+            devices: Triggers::default(),
             known: Mutex::default(),
             names: Mutex::default(),
         }
@@ -73,11 +75,17 @@ impl Routes {
         self.keys.listen(&self.views.keys)
     }
 
+    /// Devices that need a look, from now on.
+    pub fn devices(&self) -> impl Stream<Item = ObjectRef<ZenDevice>> + Send + use<> {
+        self.devices.listen(&self.views.devices)
+    }
+
     /// No more looks begin.
     pub fn close(&self) {
         self.servers.close();
         self.accounts.close();
         self.keys.close();
+        self.devices.close();
     }
 
     /// A server changed: itself, and when its address or secrets did, its accounts and keys.
@@ -94,10 +102,28 @@ impl Routes {
             policy.max_per_account,
             policy.require_rotation_within.map(|within| within.0),
         );
+        let device = &server.spec.auth.device;
+        let devices = (
+            device.trusted_ttl.0,
+            device.untrusted_ttl.0,
+            device.code_ttl.0,
+            server.spec.policy.devices.trust_allowed,
+        );
         let offer = status.map(|s| (&s.url, s.auth_secret.as_ref().map(|a| &a.fingerprint)));
-        let offer = (offer, policy);
+        let offer = (offer, policy, devices);
         if self.offers(seen, offer) {
             self.users_of(server.namespace().as_deref(), &server.name_any());
+        }
+    }
+
+    /// A device changed: itself, and nobody else.
+    pub fn device(&self, seen: &Seen<ZenDevice>) {
+        let device = seen.object();
+        if self.asks(seen) {
+            self.devices.send(ObjectRef::from_obj(&**device));
+        }
+        if matches!(seen, Seen::Gone(_)) {
+            self.offers(seen, ());
         }
     }
 
@@ -191,7 +217,7 @@ impl Routes {
         }
     }
 
-    /// The accounts of a server, and their keys.
+    /// The accounts of a server with their keys, and its devices.
     fn users_of(&self, namespace: Option<&str>, server: &str) {
         for account in self.views.accounts.state_filter(|account| {
             account.metadata.namespace.as_deref() == namespace
@@ -199,6 +225,12 @@ impl Routes {
         }) {
             self.accounts.send(ObjectRef::from_obj(&*account));
             self.keys_of(&account);
+        }
+        for device in self.views.devices.state_filter(|device| {
+            device.metadata.namespace.as_deref() == namespace
+                && device.spec.server_ref.name == server
+        }) {
+            self.devices.send(ObjectRef::from_obj(&*device));
         }
     }
 
