@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-use super::list;
+use super::{list, oauth::OAuthError};
 
 /// Why a request is not answered.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -55,6 +55,9 @@ pub enum Refusal {
         /// The account's id.
         account: Uuid,
     },
+    /// No such device of the caller.
+    #[error("Unable to get device with ID {0}: No device with this ID found.")]
+    NoDevice(Uuid),
     /// No such project.
     #[error("Unable to get project with name or ID '{0}': No project with this name or ID found.")]
     NoProject(String),
@@ -85,6 +88,21 @@ pub enum Refusal {
         /// How many it has.
         keys: usize,
     },
+    /// The caller may have no more devices.
+    #[error(
+        "You have {0} devices, which is all that the server's policy allows \
+         (policy.devices.maxPerUser). Delete one first: zenml authorized-device delete."
+    )]
+    TooManyDevices(usize),
+    /// A device cannot be decided on so.
+    #[error("{0}")]
+    Device(&'static str),
+    /// The server's policy, or somebody, does not allow it.
+    #[error("{0}")]
+    NotAllowed(&'static str),
+    /// A device gets no token.
+    #[error(transparent)]
+    OAuth(#[from] OAuthError),
     /// What was made is not accepted yet, so it was taken back.
     #[error(
         "Nothing was changed: the operator did not take it up in time. Is it running? \
@@ -175,14 +193,18 @@ impl IntoResponse for Refusal {
             )
                 .into_response(),
             Self::AdminsOnly(_) => raised(StatusCode::FORBIDDEN, "IllegalOperationError"),
-            Self::NoAccount(_) | Self::NoKey { .. } | Self::NoProject(_) | Self::NoStack(_) => {
-                missing(&text)
-            }
+            Self::NoAccount(_)
+            | Self::NoKey { .. }
+            | Self::NoDevice(_)
+            | Self::NoProject(_)
+            | Self::NoStack(_) => missing(&text),
             Self::Exists(_) | Self::Declared(_) | Self::TooManyKeys { .. } => {
                 raised(StatusCode::CONFLICT, "EntityExistsError")
             }
             // As ZenML refuses to delete an account that owns something; its CLI shows that well.
-            Self::Kept(_) => raised(StatusCode::FORBIDDEN, "IllegalOperationError"),
+            Self::Kept(_) | Self::TooManyDevices(_) | Self::NotAllowed(_) => {
+                raised(StatusCode::FORBIDDEN, "IllegalOperationError")
+            }
             // Not 503: the client would repeat it for minutes before it shows the text.
             Self::NotTakenUp => raised(StatusCode::INTERNAL_SERVER_ERROR, "EntityCreationError"),
             Self::NotChanged(NotChanged::Unreachable) => (
@@ -194,7 +216,10 @@ impl IntoResponse for Refusal {
                 raised(StatusCode::INTERNAL_SERVER_ERROR, "RuntimeError")
             }
             Self::NotChanged(_) => raised(StatusCode::FORBIDDEN, "IllegalOperationError"),
-            Self::NoPage(_) | Self::NotANumber => raised(StatusCode::BAD_REQUEST, "ValueError"),
+            Self::OAuth(error) => error.into_response(),
+            Self::NoPage(_) | Self::NotANumber | Self::Device(_) => {
+                raised(StatusCode::BAD_REQUEST, "ValueError")
+            }
             Self::Malformed(_) => bare(&text),
             Self::Filter(_) => filter(&text),
             Self::Form(_) | Self::Grant(_) | Self::UnknownGrant | Self::BrokenBody => {

@@ -10,7 +10,9 @@ mod error;
 mod extract;
 mod layers;
 mod list;
+mod oauth;
 mod once;
+mod polls;
 mod router;
 mod routes;
 mod serve;
@@ -35,9 +37,10 @@ pub use error::Refusal;
 pub use router::{Route, routes};
 pub use serve::{Limits, serve};
 
-use crate::store::{Registrar, Settings, Store, Unavailable, View};
+use crate::store::{DeviceRegistrar, Registrar, Settings, Store, Unavailable, View};
 use layers::{Metrics, SecureHeaders};
 use once::Answers;
+use polls::Polls;
 use token_cache::TokenCache;
 
 /// Reads the time.
@@ -53,6 +56,8 @@ pub struct Ground {
     pub store: Arc<dyn Store>,
     /// What it changes accounts and keys with.
     pub registrar: Arc<dyn Registrar>,
+    /// What it changes devices with.
+    pub devices: Arc<dyn DeviceRegistrar>,
     /// The time of day.
     pub clock: Clock,
     /// Where new keys come from.
@@ -91,6 +96,7 @@ struct Inner {
     options: Options,
     tokens: TokenCache,
     answers: Answers,
+    polls: Polls,
     headers: SecureHeaders,
     metrics: Metrics,
     requests: AtomicU32,
@@ -104,6 +110,7 @@ impl App {
             options,
             tokens: TokenCache::new(options.verified_tokens),
             answers: Answers::new(),
+            polls: Polls::new(),
             headers: SecureHeaders::default(),
             metrics: Metrics::register(router::paths(), registry),
             requests: AtomicU32::new(0),
@@ -134,6 +141,14 @@ impl App {
 
     fn registrar(&self) -> &Arc<dyn Registrar> {
         &self.0.ground.registrar
+    }
+
+    fn devices(&self) -> &Arc<dyn DeviceRegistrar> {
+        &self.0.ground.devices
+    }
+
+    fn polls(&self) -> &Polls {
+        &self.0.polls
     }
 
     /// Random bytes.

@@ -15,8 +15,8 @@ use super::{
     access::{Access, Guarded},
     layers::around,
     routes::{
-        api_keys, change_accounts, change_keys, constants, current_user, health, info, login,
-        service_accounts,
+        api_keys, change_accounts, change_devices, change_keys, constants, current_user,
+        device_start, devices, health, info, login, service_accounts,
     },
 };
 
@@ -54,6 +54,13 @@ fn table() -> Table {
         .row(M::PUT,    KEY,                        Admin("update API key"), change_keys::update)
         .row(M::DELETE, KEY,                        Admin("delete API key"), change_keys::delete)
         .row(M::PUT,    ROTATE,                     Admin("rotate API key"), change_keys::rotate)
+        // Devices that people log in from.
+        .row(M::POST,   "/api/v1/device_authorization", Anyone, device_start::start)
+        .row(M::GET,    "/api/v1/devices",          Account, devices::list)
+        .row(M::GET,    DEVICE,                     Account, devices::show)
+        .row(M::PUT,    DEVICE,                     Account, change_devices::update)
+        .row(M::DELETE, DEVICE,                     Account, change_devices::delete)
+        .row(M::PUT,    "/api/v1/devices/{device}/verify", Account, change_devices::verify)
         // What a client needs to see to begin.
         .row(M::GET,    "/api/v1/projects",         Account, constants::projects)
         .row(M::GET,    "/api/v1/projects/{project}", Account, constants::project)
@@ -63,6 +70,7 @@ fn table() -> Table {
 
 const ACCOUNTS: &str = "/api/v1/service_accounts";
 const ACCOUNT: &str = "/api/v1/service_accounts/{account}";
+const DEVICE: &str = "/api/v1/devices/{device}";
 const KEYS: &str = "/api/v1/service_accounts/{account}/api_keys";
 const KEY: &str = "/api/v1/service_accounts/{account}/api_keys/{key}";
 const ROTATE: &str = "/api/v1/service_accounts/{account}/api_keys/{key}/rotate";

@@ -16,7 +16,7 @@ use crate::{
     http::{App, Ground, Limits, Options, serve},
     store::{
         Store,
-        kube::{KubeRegistrar, KubeStore, ServerName},
+        kube::{KubeDevices, KubeRegistrar, KubeStore, ServerName},
     },
 };
 
@@ -30,11 +30,13 @@ pub async fn run(config: SidecarConfig) -> anyhow::Result<()> {
         name: config.server,
     };
     let registrar = KubeRegistrar::new(calling.clone(), &server);
+    let devices = KubeDevices::new(calling.clone(), &server);
     tokio::spawn(Arc::clone(&store).run(watching, calling, server));
     let mut registry = Registry::default();
     let ground = Ground {
         store: store.clone(),
         registrar: Arc::new(registrar),
+        devices: Arc::new(devices),
         clock: clock::now,
         draw: clock::fill_random,
     };

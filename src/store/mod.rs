@@ -1,5 +1,6 @@
 //! Where the sidecar's state comes from, in domain words.
 
+pub mod devices;
 pub mod kube;
 mod memory;
 pub mod registrar;
@@ -12,11 +13,13 @@ use thiserror::Error;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+pub use devices::DeviceRegistrar;
 pub use memory::MemoryStore;
 pub use registrar::{NotChanged, Registrar};
 
 use crate::auth::{
     address::Proxies,
+    device::Terms,
     directory::{Directory, Lifetimes},
     keyring::Keyring,
 };
@@ -89,6 +92,10 @@ pub struct Settings {
     pub proxies: Proxies,
     /// Whether the addresses of clients may be written down.
     pub record_addresses: bool,
+    /// What devices may be like.
+    pub devices: Terms,
+    /// Where people reach it, if that was said: links for them begin with it.
+    pub public_url: Option<String>,
     /// Security headers by ZenML's names.
     pub headers: HeaderSettings,
 }

@@ -116,9 +116,12 @@ pub enum NotChanged {
     /// There is no such object any more.
     #[error("it does not exist")]
     Gone,
-    /// The account has as many keys as it may have.
-    #[error("the account has {0} API keys, which is all that it may have")]
+    /// The account has as many keys or devices as it may have.
+    #[error("there are {0}, which is all that there may be")]
     TooMany(usize),
+    /// It is locked.
+    #[error("it is locked")]
+    Locked,
     /// It was made by somebody else.
     #[error("{0}")]
     Declared(Declared),

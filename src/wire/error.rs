@@ -21,6 +21,17 @@ pub struct Raised<'a> {
     pub detail: Exception<'a>,
 }
 
+/// An error of RFC 6749 (5.2) and RFC 8628 (3.5). ZenML's client fails on any other member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct OAuth<'a> {
+    /// The error's name.
+    pub error: &'static str,
+    /// What is wrong, for people.
+    pub error_description: &'a str,
+    /// Never there.
+    pub error_uri: Option<&'a str>,
+}
+
 /// What is left to say when the server itself failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Unexpected<'a> {

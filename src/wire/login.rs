@@ -18,6 +18,9 @@ pub struct LoginForm {
     /// The password, or the API key.
     #[serde(default)]
     pub password: Option<SecretString>,
+    /// The id that a device's client gave itself.
+    #[serde(default, deserialize_with = "filled")]
+    pub client_id: Option<String>,
     /// The code of a device.
     #[serde(default)]
     pub device_code: Option<SecretString>,

@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod change;
+pub mod device;
 pub mod error;
 pub mod login;
 pub mod resource;

@@ -17,6 +17,7 @@ use zenop::{
     auth::{
         address::Proxies,
         api_key::{ApiKey, KeySecret},
+        device::Terms,
         directory::{Account, Directory, Generation, Key, Lifetimes, Seen, Window},
         keyring::Keyring,
     },
@@ -52,6 +53,8 @@ pub fn settings() -> Settings {
         max_keys: 20,
         proxies: Proxies::default(),
         record_addresses: true,
+        devices: Terms::default(),
+        public_url: None,
         headers: HeaderSettings::default(),
     }
 }
@@ -70,6 +73,7 @@ pub fn ground(store: &Arc<MemoryStore>, clock: fn() -> Timestamp) -> Ground {
     Ground {
         store: store.clone(),
         registrar: store.clone(),
+        devices: store.clone(),
         clock,
         draw,
     }

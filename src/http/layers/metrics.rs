@@ -43,6 +43,10 @@ pub(in crate::http) enum Changed {
     UpdateKey,
     RotateKey,
     DeleteKey,
+    ApproveDevice,
+    LockDevice,
+    UnlockDevice,
+    DeleteDevice,
 }
 
 /// How a change ended.
@@ -80,17 +84,23 @@ pub(in crate::http) enum LoginOutcome {
     BadKey,
     InactiveKey,
     InactiveAccount,
+    InactiveDevice,
+    BadDeviceCode,
+    DevicePending,
     BadRequest,
     UnsupportedGrant,
     Unavailable,
 }
 
 impl LoginOutcome {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 10] = [
         Self::Granted,
         Self::BadKey,
         Self::InactiveKey,
         Self::InactiveAccount,
+        Self::InactiveDevice,
+        Self::BadDeviceCode,
+        Self::DevicePending,
         Self::BadRequest,
         Self::UnsupportedGrant,
         Self::Unavailable,
@@ -126,7 +136,7 @@ impl Metrics {
         registry.register("zenop_logins", "Logins by outcome", metrics.logins.clone());
         registry.register(
             "zenop_changes",
-            "Changes to accounts and keys through ZenML's API, by outcome",
+            "Changes to accounts, keys and devices through ZenML's API, by outcome",
             metrics.changes.clone(),
         );
         registry.register(

@@ -2,10 +2,14 @@
 
 use axum::{extract::State, response::Response};
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::json;
 use crate::{
-    auth::{directory::Account, principal::Refused},
+    auth::{
+        directory::{Account, Directory},
+        principal::Refused,
+    },
     http::{App, Caller, Refusal},
     wire::{
         Time,
@@ -20,10 +24,15 @@ pub(in crate::http) async fn show(
 ) -> Result<Response, Refusal> {
     let view = app.view()?;
     let account = view.directory.account(caller.account);
-    json(&user(account.ok_or(Refused::Revoked)?, app.now()))
+    json(&user(account.ok_or(Refused::Revoked)?, true, app.now()))
 }
 
-fn user(account: &Account, now: Timestamp) -> User<'_> {
+/// Somebody as others show them.
+pub(super) fn envelope(directory: &Directory, id: Uuid, now: Timestamp) -> Option<User<'_>> {
+    Some(user(directory.account(id)?, false, now))
+}
+
+fn user(account: &Account, hydrate: bool, now: Timestamp) -> User<'_> {
     let body = UserBody {
         created: Time(account.created),
         updated: Time(super::service_accounts::updated(account)),
@@ -40,6 +49,6 @@ fn user(account: &Account, now: Timestamp) -> User<'_> {
         account.id,
         &account.name,
         body,
-        Some(UserMetadata::default()),
+        hydrate.then(UserMetadata::default),
     )
 }

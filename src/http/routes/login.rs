@@ -1,4 +1,5 @@
-//! `POST /login`: an API key becomes a token (zenml-wire.md 5).
+//! `POST /login`: an API key becomes a token (zenml-wire.md 5). The code of a device does in
+//! `device_login`.
 //!
 //! 1. The form is read, and the grant found: named, or told by the fields that are there.
 //! 2. The key is checked against the view: by whom, for whom, whether it is active now.
@@ -11,7 +12,7 @@ use secrecy::ExposeSecret;
 use tracing::info;
 use uuid::Uuid;
 
-use super::json;
+use super::{device_login, json};
 use crate::{
     auth::{
         api_key::ApiKey,
@@ -34,6 +35,11 @@ pub(in crate::http) async fn login(
     address: ClientAddress,
     form: Result<Form<LoginForm>, Refusal>,
 ) -> Result<Response, Refusal> {
+    if let Ok(Form(form)) = &form
+        && is_device_code(form)
+    {
+        return Ok(device_login::poll(&app, &request, address, form).await);
+    }
     let mut claimed = None;
     let granted = form.and_then(|Form(form)| api_key(&form)).and_then(|key| {
         claimed = Some(key.id);
@@ -59,6 +65,12 @@ impl Granted {
     fn answer(&self) -> Result<Response, Refusal> {
         json(&Token::bearer(&self.token, self.seconds))
     }
+}
+
+fn is_device_code(form: &LoginForm) -> bool {
+    let password = form.password.as_ref();
+    let password = password.is_some_and(|text| !text.expose_secret().is_empty());
+    matches!(grant(form, password), Ok(Grant::DeviceCode))
 }
 
 /// The key in a form, if the form is one that brings a key.
@@ -152,6 +164,7 @@ fn outcome(granted: Result<&Granted, &Refusal>) -> LoginOutcome {
         Err(Refusal::Credentials(
             Refused::InactiveAccount { .. } | Refused::InactiveUser { .. },
         )) => LoginOutcome::InactiveAccount,
+        Err(Refusal::Credentials(Refused::InactiveDevice { .. })) => LoginOutcome::InactiveDevice,
         Err(Refusal::Credentials(_)) => LoginOutcome::BadKey,
         Err(Refusal::Grant(_) | Refusal::UnknownGrant) => LoginOutcome::UnsupportedGrant,
         Err(Refusal::Unavailable(_) | Refusal::Unexpected) => LoginOutcome::Unavailable,

@@ -5,9 +5,13 @@
 
 pub(super) mod api_keys;
 pub(super) mod change_accounts;
+pub(super) mod change_devices;
 pub(super) mod change_keys;
 pub(super) mod constants;
 pub(super) mod current_user;
+mod device_login;
+pub(super) mod device_start;
+pub(super) mod devices;
 pub(super) mod health;
 pub(super) mod info;
 pub(super) mod login;

@@ -1,7 +1,7 @@
 //! The store of the sidecar: a watched view of one server's custom resources.
 //!
-//! Four collections are followed: the server, its accounts, the keys of its namespace, its auth
-//! Secret. Nothing is answered before all four were listed, or when one of them cannot be shown to
+//! The server, its accounts, the keys of its namespace, its devices and its auth Secret are
+//! followed. Nothing is answered before all were listed, or when one of them cannot be shown to
 //! be fresher than `maxStaleness`.
 
 mod follow;
@@ -28,11 +28,11 @@ use tokio::sync::watch;
 use self::follow::{Change, Collection, follow};
 use super::{Settings, State, Store, Unavailable, View};
 use crate::{
-    api::{ZenAPIKey, ZenServer, ZenServiceAccount},
+    api::{ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount},
     auth::{directory::Directory, keyring::Keyring},
 };
 
-pub use registrar::{FIELD_MANAGER as API_FIELD_MANAGER, KubeRegistrar, MADE_BY_API};
+pub use registrar::{FIELD_MANAGER as API_FIELD_MANAGER, KubeDevices, KubeRegistrar, MADE_BY_API};
 pub use usage::FIELD_MANAGER as SIDECAR_FIELD_MANAGER;
 
 /// Which server.
@@ -47,7 +47,7 @@ pub struct ServerName {
 /// A watched view of one server.
 pub struct KubeStore {
     parts: RwLock<Parts>,
-    fresh: [AtomicU64; 4],
+    fresh: [AtomicU64; 5],
     /// What the moments in `fresh` are counted from.
     origin: Instant,
     clock: fn() -> Instant,
@@ -62,6 +62,7 @@ enum Source {
     Server,
     Accounts,
     Keys,
+    Devices,
     AuthSecret,
 }
 
@@ -100,14 +101,19 @@ impl KubeStore {
         let servers = self.collection(Api::namespaced(watching.clone(), &namespace), Some(named));
         let accounts = self.collection(
             Api::namespaced(watching.clone(), &namespace),
+            Some(of_server.clone()),
+        );
+        let devices = self.collection(
+            Api::namespaced(watching.clone(), &namespace),
             Some(of_server),
         );
         let keys = self.collection(Api::namespaced(watching.clone(), &namespace), None);
         let secrets = self.collection(Api::namespaced(watching, &namespace), Some(secret_named));
-        let tasks: [futures::future::BoxFuture<'_, ()>; 5] = [
+        let tasks: [futures::future::BoxFuture<'_, ()>; 6] = [
             Box::pin(follow(servers, self.telling(Self::server))),
             Box::pin(follow(accounts, self.telling(Self::accounts))),
             Box::pin(follow(keys, self.telling(Self::keys))),
+            Box::pin(follow(devices, self.telling(Self::devices))),
             Box::pin(follow(secrets, self.telling(Self::auth_secret))),
             Box::pin(usage::record(Arc::clone(&self), writing, namespace)),
         ];
@@ -223,6 +229,29 @@ impl KubeStore {
         }
     }
 
+    fn devices(&self, change: Change<ZenDevice>) {
+        let put = |directory: &mut Directory, object: &ZenDevice| match project::device(object) {
+            Some(device) => directory.put_device(device),
+            None => remove(&object.metadata, |id| drop(directory.remove_device(id))),
+        };
+        match change {
+            Change::FreshAt(at) => self.is_fresh(Source::Devices, at),
+            Change::Put(object) => put(self.parts.write().directory(), &object),
+            Change::Gone(meta) => {
+                let mut parts = self.parts.write();
+                remove(&meta, |id| drop(parts.directory().remove_device(id)));
+            }
+            Change::All(objects) => {
+                let ids: HashSet<_> = objects.iter().filter_map(|o| id_of(&o.metadata)).collect();
+                let mut parts = self.parts.write();
+                parts.directory().keep_devices(&ids);
+                objects
+                    .iter()
+                    .for_each(|object| put(parts.directory(), object));
+            }
+        }
+    }
+
     fn with_directory<T>(&self, read: impl FnOnce(&Directory) -> T) -> T {
         let parts = self.parts.read();
         read(
@@ -296,7 +325,7 @@ impl Parts {
             return;
         };
         let (settings, keyring) = (Arc::clone(settings), Arc::clone(keyring));
-        let policy = settings.lifetimes;
+        let (policy, terms) = (settings.lifetimes, settings.devices);
         match &mut self.state {
             Some(state) => (state.settings, state.keyring) = (settings, keyring),
             None => {
@@ -309,6 +338,7 @@ impl Parts {
             }
         }
         self.directory().set_policy(policy);
+        self.directory().set_terms(terms);
         self.usable = true;
     }
 }

@@ -8,11 +8,13 @@ use uuid::Uuid;
 
 use crate::{
     api::{
-        ApiDuration, KeyGeneration, KeyPolicy, SecureHeaders, SourceType, ZenAPIKey,
-        ZenAPIKeyStatus, ZenServer, ZenServiceAccount,
+        ApiDuration, Authorization, KeyGeneration, KeyPolicy, SecureHeaders, SourceType, ZenAPIKey,
+        ZenAPIKeyStatus, ZenDevice, ZenServer, ZenServerSpec, ZenServiceAccount,
     },
     auth::{
         address::Proxies,
+        device::{Approval, Device, Terms},
+        device_code::Origin,
         directory::{Account, Generation, Key, Lifetimes, Seen, Window},
     },
     store::{HeaderSettings, Settings},
@@ -65,6 +67,46 @@ pub(super) fn key(object: &ZenAPIKey) -> Option<Key> {
         last_rotated: time(&status.last_rotated_time),
         last_recorded: time(&status.last_used_time),
     })
+}
+
+/// A device, unless it is being deleted or was never approved.
+pub(super) fn device(object: &ZenDevice) -> Option<Device> {
+    if object.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let spec = &object.spec;
+    let authorization = spec.authorization.as_ref()?;
+    let status = object.status.as_ref();
+    Some(Device {
+        uid: id(object.metadata.uid.as_deref())?,
+        object: object.name_any(),
+        approval: Approval {
+            device: id(Some(&authorization.device_id))?,
+            client: id(Some(&spec.client_id))?,
+            account: id(Some(&authorization.account_id))?,
+            approved: authorization.approved_time.0,
+        },
+        account_object: spec.user_ref.name.clone(),
+        proof: authorization.proof.parse().ok()?,
+        trusted: spec.trusted,
+        locked: spec.locked,
+        until: time(&spec.expires_at),
+        redeemed: authorization.redemption.as_ref().map(|of| of.time.0),
+        origin: origin(authorization),
+        created: created(object)?,
+        recorded: status.and_then(|s| time(&s.last_used_time)),
+        seen: Seen::default(),
+    })
+}
+
+fn origin(of: &Authorization) -> Origin {
+    Origin {
+        hostname: of.hostname.clone(),
+        os: of.os.clone(),
+        zenml_version: of.client_version.clone(),
+        python_version: of.python_version.clone(),
+        address: of.ip_address.as_ref().and_then(|text| text.parse().ok()),
+    }
 }
 
 /// The id in the key's text. Where the spec, or the object itself, determines it, a status that
@@ -124,6 +166,8 @@ pub(super) fn settings(object: &ZenServer) -> Option<Settings> {
         max_keys: usize::try_from(object.spec.policy.keys.max_per_account).unwrap_or(0),
         proxies: Proxies::new(object.spec.auth.trusted_proxies.iter().map(String::as_str)),
         record_addresses: object.spec.auth.record_addresses,
+        devices: terms(&object.spec),
+        public_url: object.spec.url.clone(),
         headers: headers(&object.spec.secure_headers),
     })
 }
@@ -132,6 +176,19 @@ fn lifetimes(policy: &KeyPolicy) -> Lifetimes {
     Lifetimes {
         default: policy.default_ttl.map(signed),
         max: policy.max_ttl.map(signed),
+    }
+}
+
+fn terms(spec: &ZenServerSpec) -> Terms {
+    let (auth, policy) = (&spec.auth.device, &spec.policy.devices);
+    Terms {
+        trusted: signed(auth.trusted_ttl),
+        untrusted: signed(auth.untrusted_ttl),
+        code: signed(auth.code_ttl),
+        interval: signed(auth.poll_interval),
+        attempts: u32::try_from(auth.max_failed_attempts).unwrap_or(0),
+        at_most: usize::try_from(policy.max_per_user).unwrap_or(0),
+        trust_allowed: policy.trust_allowed,
     }
 }
 

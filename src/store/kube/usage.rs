@@ -1,4 +1,4 @@
-//! Writes down when accounts and keys were last used: at most once per object and five minutes.
+//! Writes down when accounts, keys and devices were last used: at most once per object and five minutes.
 //!
 //! Every replica sees what the others wrote, by the watch: where the recorded time is fresh,
 //! nobody writes. A generation of a key that is gone is not written again, and so drops out.
@@ -16,8 +16,11 @@ use uuid::Uuid;
 
 use super::KubeStore;
 use crate::{
-    api::{ZenAPIKey, ZenServiceAccount, whole_seconds},
-    auth::directory::{Account, Directory, Generation, Key},
+    api::{ZenAPIKey, ZenDevice, ZenServiceAccount, whole_seconds},
+    auth::{
+        device::Device,
+        directory::{Account, Directory, Generation, Key},
+    },
 };
 
 /// The field manager of what the sidecar writes to statuses.
@@ -42,7 +45,8 @@ struct Due {
 /// Writes for ever. What fails is tried again at the next look; nobody waits for it.
 pub(super) async fn record(store: Arc<KubeStore>, client: Client, namespace: String) {
     let accounts: Api<ZenServiceAccount> = Api::namespaced(client.clone(), &namespace);
-    let keys: Api<ZenAPIKey> = Api::namespaced(client, &namespace);
+    let keys: Api<ZenAPIKey> = Api::namespaced(client.clone(), &namespace);
+    let devices: Api<ZenDevice> = Api::namespaced(client, &namespace);
     let mut look = tokio::time::interval(LOOK);
     loop {
         look.tick().await;
@@ -51,6 +55,8 @@ pub(super) async fn record(store: Arc<KubeStore>, client: Client, namespace: Str
         write_all(&accounts, due).await;
         let due = store.with_directory(|directory| due_keys(directory, now));
         write_all(&keys, due).await;
+        let due = store.with_directory(due_devices);
+        write_all(&devices, due).await;
     }
 }
 
@@ -64,6 +70,19 @@ fn due_accounts(directory: &Directory) -> Vec<Due> {
         })
     };
     let due = directory.accounts().filter_map(describe);
+    due.take(AT_ONCE).collect()
+}
+
+fn due_devices(directory: &Directory) -> Vec<Due> {
+    let describe = |device: &Device| {
+        let seen = device.seen.at()?;
+        is_old(device.recorded, seen).then(|| Due {
+            object: device.object.clone(),
+            uid: device.uid,
+            status: json!({"lastUsedTime": whole_seconds(seen)}),
+        })
+    };
+    let due = directory.devices().filter_map(describe);
     due.take(AT_ONCE).collect()
 }
 

@@ -1,5 +1,6 @@
 //! A store in memory, for tests of what stands on it.
 
+mod devices;
 mod registrar;
 
 use std::{collections::HashSet, sync::Arc};

@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl MemoryStore {
-    fn register<T: Send + 'static>(
+    pub(super) fn register<T: Send + 'static>(
         &self,
         change: impl FnOnce(&mut State) -> Result<T, NotChanged>,
     ) -> Changing<'_, T> {
@@ -30,7 +30,7 @@ impl MemoryStore {
         ready(result).boxed()
     }
 
-    fn draw(&self) -> Uuid {
+    pub(super) fn draw(&self) -> Uuid {
         let mut registered = self.registrar.lock();
         registered.drawn += 1;
         let uid = Uuid::from_u128(0x0a91_0000_0000_4000_8000_0000_0000_0000 + registered.drawn);

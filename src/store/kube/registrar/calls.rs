@@ -21,7 +21,7 @@ use crate::{
 /// How long one call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often something is tried that others changed in between, or that was not answered.
-const ATTEMPTS: u32 = 4;
+pub(super) const ATTEMPTS: u32 = 4;
 
 /// A kind that the API changes.
 pub(super) trait Kind:

@@ -7,6 +7,7 @@
 
 mod calls;
 mod declared;
+mod devices;
 mod names;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ use crate::{
         Changing, NewAccount, NewKey, NotChanged, Object, Registrar, Replaced, Replacement, Update,
     },
 };
+pub use devices::KubeDevices;
 
 /// The field manager of specs that ZenML's API makes and changes.
 pub const FIELD_MANAGER: &str = "zenop-api";

@@ -2,6 +2,7 @@
 //! API server itself refuses the second of two that make it at once.
 
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 /// How much of a name is kept to be read.
 const READABLE: usize = 40;
@@ -15,6 +16,15 @@ pub(super) fn of_account(server: &str, name: &str, attempt: u32) -> String {
 pub(super) fn of_key(account: &str, account_uid: &str, name: &str, attempt: u32) -> String {
     let hash = hash(&[account_uid, name], attempt);
     format!("{}-{}-{hash}", slug(account), slug(name))
+}
+
+/// Name of the object of a client's device, of an account or user: two people on one machine have a
+/// device each. Nobody finds another client and account of the same name: it is as long as that.
+pub(super) fn of_device(server: &str, client: Uuid, account_uid: &str) -> String {
+    let digest = digest(&[server, &client.to_string(), account_uid], 0);
+    let mut hex = hex::encode(digest);
+    hex.truncate(20);
+    format!("dev-{hex}")
 }
 
 /// What of a text may stand in the name of an object.
@@ -37,6 +47,12 @@ fn slug(text: &str) -> String {
 }
 
 fn hash(parts: &[&str], attempt: u32) -> String {
+    let mut hex = hex::encode(digest(parts, attempt));
+    hex.truncate(10);
+    hex
+}
+
+fn digest(parts: &[&str], attempt: u32) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in parts {
         // With its length: "a" and "bc" are not "ab" and "c".
@@ -44,9 +60,7 @@ fn hash(parts: &[&str], attempt: u32) -> String {
         hash.update(part);
     }
     hash.update(attempt.to_be_bytes());
-    let mut hex = hex::encode(hash.finalize());
-    hex.truncate(10);
-    hex
+    hash.finalize().into()
 }
 
 #[cfg(test)]
@@ -81,6 +95,10 @@ mod tests {
             of_key("ci", "u1", "default", 0),
             of_key("ci", "u2", "default", 0),
             of_key("ci", "u1", "default", 1),
+            of_device("prod", Uuid::nil(), "u1"),
+            of_device("prod", Uuid::nil(), "u2"),
+            of_device("prod", Uuid::max(), "u1"),
+            of_device("test", Uuid::nil(), "u1"),
         ];
         let different: std::collections::HashSet<_> = names.iter().collect();
         assert_eq!(different.len(), names.len());
