@@ -5,6 +5,7 @@ mod audit;
 mod canary;
 mod changes;
 mod client;
+mod devices;
 mod headers;
 mod keys;
 mod lists;

@@ -18,6 +18,7 @@ fn path(server: &Server, route: &Route) -> String {
         .path
         .replace("{account}", &server.account.to_string())
         .replace("{key}", "default")
+        .replace("{device}", &uuid::Uuid::nil().to_string())
         .replace("{project}", "default")
         .replace("{stack}", &stack())
 }
@@ -84,6 +85,10 @@ async fn with_a_credential_accounts_are_let_in_and_administrators_only_are_not()
                     let answer = answer.expect(403).json();
                     assert_eq!(answer["detail"][0], "IllegalOperationError");
                     assert_eq!(answer["detail"][1], told);
+                }
+                // There is none of that id: let in, and told so, before or after the body is read.
+                _ if route.path.contains("{device}") => {
+                    assert!([404, 422].contains(&answer.status.as_u16()), "{answer:?}");
                 }
                 _ => drop(answer.expect(200)),
             }
