@@ -1,4 +1,4 @@
-//! `kubectl zen`: accounts and keys from the command line. One file for each noun; `output` is the only printer.
+//! `kubectl zen`: accounts, keys and devices from the command line. One file for each noun; `output` is the only printer.
 
 mod active;
 mod arguments;
@@ -7,6 +7,7 @@ mod cluster;
 mod completion;
 mod delete;
 mod describe;
+mod device;
 mod failure;
 mod key;
 mod list;
@@ -75,6 +76,10 @@ enum Command {
     #[command(subcommand, visible_alias = "api-key", alias = "zkey")]
     Key(key::Command),
 
+    /// Devices that people log in from.
+    #[command(subcommand, alias = "zdev")]
+    Device(device::Command),
+
     /// Print a completion script.
     #[command(after_long_help = "\
 Examples:
@@ -139,6 +144,7 @@ impl Command {
         match self {
             Self::Sa(command) => command.run(session).await,
             Self::Key(command) => command.run(session).await,
+            Self::Device(command) => command.run(session).await,
             Self::Completion(arguments) => completion::script(session, arguments),
             Self::Complete(words) => completion::answer(session, words),
         }

@@ -162,6 +162,34 @@ impl Sidecar {
         self.ask(&head, &body.to_string()).await
     }
 
+    /// A form.
+    pub async fn post(&self, path: &str, form: &str) -> Result<Answer> {
+        let kind = "content-type: application/x-www-form-urlencoded";
+        let agent = "user-agent: Host/lab ZenML/0.98.0 Python/3.11.7 OS/Linux";
+        let head = format!("POST /api/v1{path} HTTP/1.1\r\nhost: x\r\n{kind}\r\n{agent}\r\n");
+        self.ask(&head, form).await
+    }
+
+    /// A request on devices.
+    pub async fn on_device(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: &Value,
+    ) -> Result<Answer> {
+        let head = format!(
+            "{method} /api/v1/devices{path} HTTP/1.1\r\nhost: x\r\n\
+             authorization: Bearer {token}\r\ncontent-type: application/json\r\n"
+        );
+        self.ask(&head, &body.to_string()).await
+    }
+
+    /// What kills its process.
+    pub fn killer(&self) -> impl Fn() + Send + Sync + 'static {
+        self.process.killer()
+    }
+
     async fn ask(&self, head: &str, body: &str) -> Result<Answer> {
         let mut stream = TcpStream::connect(self.address).await?;
         let request = format!(

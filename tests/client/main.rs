@@ -11,6 +11,8 @@
 
 mod changes;
 mod commands;
+mod device_login;
+mod devices;
 mod door;
 mod freshness;
 mod harm;

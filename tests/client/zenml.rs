@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The client: `ZENOP_ZENML`, else where `make zenml` puts it.
-fn client() -> Result<PathBuf> {
+pub fn client() -> Result<PathBuf> {
     let cache = || {
         let home = || Some(PathBuf::from(env::var_os("HOME")?).join(".cache"));
         let root = env::var_os("XDG_CACHE_HOME")

@@ -21,7 +21,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, from_value, json};
-use zenop::api::{ZenAPIKey, annotation, label, reason};
+use zenop::api::{ZenAPIKey, ZenDevice, annotation, label, reason};
 use zenop_cluster::TestNamespace;
 
 use self::ask::{NEVER, Rules, Subject, asked, client_of, minus, nameless, rules, snapshot, tell};
@@ -71,10 +71,20 @@ async fn the_operator_may_do_what_is_listed_and_nothing_else() -> Result<()> {
 
 /// What the operator needs only to hand it on.
 fn handed_on() -> Rules {
-    let get = ["zenservers", "zenserviceaccounts", "zenapikeys"].map(|kind| (kind, "get"));
+    let get = [
+        "zenservers",
+        "zenserviceaccounts",
+        "zenapikeys",
+        "zendevices",
+    ]
+    .map(|kind| (kind, "get"));
     let write = ["create", "patch", "delete"];
     let write = write.map(|verb| [("zenserviceaccounts", verb), ("zenapikeys", verb)]);
-    let all = get.into_iter().chain(write.into_iter().flatten());
+    let device = [("zendevices", "create"), ("zendevices", "patch")];
+    let all = get
+        .into_iter()
+        .chain(write.into_iter().flatten())
+        .chain(device);
     all.map(|(kind, verb)| (format!("zenop.dev/{kind}"), verb.to_owned()))
         .collect()
 }
@@ -106,6 +116,7 @@ async fn the_rights_of_the_operator_suffice_and_each_is_used() -> Result<()> {
         move_a_key(site).await?;
         meet_a_stranger_twice(site).await?;
         restart_consumers(site).await?;
+        look_after_devices(site).await?;
         first.stop().await?;
         second.leads().await?;
         second.stop().await?;
@@ -141,6 +152,32 @@ where
     api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
         .await?;
     Ok(())
+}
+
+/// One device waits to be approved; another is over since long, and goes.
+async fn look_after_devices(site: &Site) -> Result<()> {
+    let device = |name: &str, n: u128| {
+        json!({
+            "apiVersion": "zenop.dev/v1alpha1", "kind": "ZenDevice", "metadata": {"name": name},
+            "spec": {
+                "serverRef": {"name": "prod"}, "clientId": uuid::Uuid::from_u128(n).to_string(),
+                "userRef": {"name": "ana"},
+            },
+        })
+    };
+    site.apply(&device("dev-new", 1)).await?;
+    let waits = |device: &ZenDevice| {
+        let status = device.status.as_ref();
+        status.is_some_and(|s| s.conditions.iter().any(|c| c.reason == "NotApproved"))
+    };
+    site.until("dev-new", "waiting", waits).await?;
+    let authorization = json!({
+        "deviceId": "d", "accountId": "a", "proof": "0".repeat(64),
+        "approvedTime": "2026-01-01T00:00:00Z",
+    });
+    let old = with(device("dev-old", 2), "spec.authorization", authorization);
+    let uid = site.apply(&old).await?.uid().context("no uid")?;
+    site.until_gone::<ZenDevice>("dev-old", &uid).await
 }
 
 /// Somebody edits each child; the operator puts it right.

@@ -6,6 +6,8 @@ mod rotate;
 mod show;
 mod tell;
 
+pub use show::delivered;
+
 use clap::{Args, Subcommand};
 
 use super::{

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
+use kube::{ResourceExt, api::ListParams};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -11,7 +12,7 @@ use tokio::{
     process::Command,
     time::{sleep, timeout},
 };
-use zenop::api::{ZenAPIKey, ZenServiceAccount};
+use zenop::api::{ZenAPIKey, ZenDevice, ZenServiceAccount};
 use zenop_cluster::TestNamespace;
 
 use super::ask::{NEVER, Rules, Subject, asked, client_of, minus, nameless, rules, snapshot, tell};
@@ -145,7 +146,7 @@ async fn they_suffice(site: &Site, granted: &Rules) -> Result<()> {
         status.is_some_and(|status| status.last_used_time.is_some())
     };
     site.until("main", "noted as used", used).await?;
-    make_and_change(address, &key).await?;
+    make_and_change(site, address, &key).await?;
     sidecar.stop().await?;
     operator.stop().await?;
 
@@ -159,7 +160,7 @@ async fn they_suffice(site: &Site, granted: &Rules) -> Result<()> {
     Ok(())
 }
 
-async fn make_and_change(address: &str, key: &str) -> Result<()> {
+async fn make_and_change(site: &Site, address: &str, key: &str) -> Result<()> {
     let accounts = "/api/v1/service_accounts";
     let ask = async |method: &str, path: &str, body: Value| {
         let body = body.to_string();
@@ -192,8 +193,48 @@ async fn make_and_change(address: &str, key: &str) -> Result<()> {
     ask("PUT", &format!("{keys}/k/rotate"), json!({})).await?;
     ask("PUT", &format!("{accounts}/bot"), json!({"active": false})).await?;
     ask("DELETE", &format!("{keys}/k"), Value::Null).await?;
+    let device = authorize(site, address, &ask).await?;
+    ask("PUT", &device, json!({"locked": true})).await?;
+    ask("DELETE", &device, Value::Null).await?;
     ask("DELETE", &format!("{accounts}/bot"), Value::Null).await?;
     Ok(())
+}
+
+/// Authorizes a device, and uses its token until that is noted. Its path.
+async fn authorize(
+    site: &Site,
+    address: &str,
+    ask: &impl AsyncFn(&str, &str, Value) -> Result<Value>,
+) -> Result<String> {
+    let client = "client_id=7d1b3f0e-52a4-4a53-9c7e-5f6f0f6b2a11";
+    let form = "content-type: application/x-www-form-urlencoded\r\n";
+    let post = async |path: &str, body: &str| {
+        let answer = exchange(address, &format!("POST {path} HTTP/1.1\r\n{form}"), body).await?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("half an answer")?;
+        ensure!(head.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        anyhow::Ok(serde_json::from_str::<Value>(body)?)
+    };
+    let begun = post("/api/v1/device_authorization", client).await?;
+    let link = begun["verification_uri_complete"].as_str();
+    let id = link.and_then(|link| link.split(['=', '&']).nth(1));
+    let device = format!("/api/v1/devices/{}", id.context("no link")?);
+    let decision = json!({"user_code": begun["user_code"]});
+    ask("PUT", &format!("{device}/verify"), decision).await?;
+    let code = begun["device_code"].as_str().context("no code")?;
+    let grant = "urn:ietf:params:oauth:grant-type:device_code";
+    let poll = format!("grant_type={grant}&{client}&device_code={code}");
+    let granted = post("/api/v1/login", &poll).await?;
+    let token = granted["access_token"].as_str().context("no token")?;
+    let head = format!("GET /api/v1/current-user HTTP/1.1\r\nauthorization: Bearer {token}\r\n");
+    exchange(address, &head, "").await?;
+    let made = site.api::<ZenDevice>().list(&ListParams::default()).await?;
+    let name = made.items.first().context("no ZenDevice")?.name_any();
+    let noted = |device: &ZenDevice| {
+        let status = device.status.as_ref();
+        status.is_some_and(|status| status.last_used_time.is_some())
+    };
+    site.until(&name, "noted as used", noted).await?;
+    Ok(device)
 }
 
 /// What the server answers to a login.

@@ -18,7 +18,7 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use zenop::{
-    api::{KeyState, KindStatus, ZenAPIKey, ZenServer, ZenServiceAccount, condition},
+    api::{KeyState, KindStatus, ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount, condition},
     auth::{
         api_key::{ApiKey, Verifier},
         keyring::Keyring,
@@ -78,7 +78,7 @@ macro_rules! conditioned {
         }
     )*};
 }
-conditioned!(ZenServer, ZenServiceAccount, ZenAPIKey);
+conditioned!(ZenServer, ZenServiceAccount, ZenAPIKey, ZenDevice);
 
 /// Whether a condition holds, for the generation that there is. `Ready` means `True`; `Ready=x` means `False` with that
 /// reason; any other, `True` or `False` with that reason.

@@ -31,7 +31,7 @@ pub struct Watch {
 impl Watch {
     pub fn keep(ns: &TestNamespace) -> Self {
         let wrong = Arc::new(Mutex::new(Vec::new()));
-        let kinds = ["ZenServer", "ZenServiceAccount", "ZenAPIKey"];
+        let kinds = ["ZenServer", "ZenServiceAccount", "ZenAPIKey", "ZenDevice"];
         let watches = kinds.map(|kind| {
             let resource = resource("zenop.dev/v1alpha1", kind);
             let api: Api<DynamicObject> =
