@@ -95,7 +95,10 @@ async fn approve(
         made.map_err(not_approved)?;
     }
     let seen = app.seen(|state| {
-        let shown = find(state, account, wanted, now)?;
+        let Some(shown) = find(state, account, wanted, now) else {
+            // Somebody else approved it at the same moment, elsewhere. Nobody gets its token.
+            return state.directory.device(wanted).map(|_| Err(NOT_YOURS));
+        };
         Some(Done::new(
             wanted,
             &rendered(&state.directory, &shown, true, now),
