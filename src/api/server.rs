@@ -203,8 +203,8 @@ pub struct Auth {
     #[schemars(schema_with = "networks")]
     pub trusted_proxies: Vec<String>,
 
-    /// Whether the addresses of clients are written down: in the audit lines of the log. Limits
-    /// know them in any case, in memory.
+    /// Whether the addresses of clients are written down: in the audit lines of the log, and
+    /// in ZenDevices. Limits know them in any case, in memory.
     #[serde(default = "record_addresses")]
     pub record_addresses: bool,
 

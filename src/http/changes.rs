@@ -94,10 +94,11 @@ impl Change {
         let of = done.as_ref().map_or(None, |done| Some(done.of));
         let (request, Caller(caller)) = (&self.request, &self.caller);
         let (account, key, of) = (caller.account, shown(caller.by.key()), shown(of));
+        let device = shown(caller.by.device());
         let address = self.app.shown_address(self.address);
         info!(
             target: "zenop::audit",
-            %request, %account, key, ?what, of, ?outcome, address,
+            %request, %account, key, device, ?what, of, ?outcome, address,
             "change"
         );
     }

@@ -224,10 +224,7 @@ async fn v15_two_who_approve_one_device_at_once_do_not_both_get_it() -> Result<(
             let claims = claims.count();
             let polls = [begun.decided(&a).await?, begun.decided(&b).await?];
             let granted = polls.iter().filter(|a| a.status == 200).count();
-            ensure!(
-                granted == usize::from(claims == 1),
-                "{answers:?} {polls:?}"
-            );
+            ensure!(granted == usize::from(claims == 1), "{answers:?} {polls:?}");
         }
         Ok(())
     })

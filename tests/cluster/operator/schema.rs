@@ -82,7 +82,10 @@ fn bad_servers() -> Refused {
             set(server(), "auth/trustedProxies", json!(["::/129"])),
             SHAPE,
         ),
-        (set(server(), "auth/trustedProxies", json!(["10.0.0.*"])), SHAPE),
+        (
+            set(server(), "auth/trustedProxies", json!(["10.0.0.*"])),
+            SHAPE,
+        ),
         (
             set(
                 server(),
