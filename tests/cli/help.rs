@@ -28,7 +28,9 @@ async fn every_command_has_examples_that_name_it() -> Result<()> {
     let of_keys = ["rotate", "show", "new"];
     let sa = common.map(|verb| ("sa", verb));
     let key = common.into_iter().chain(of_keys).map(|verb| ("key", verb));
-    for (noun, verb) in sa.into_iter().chain(key) {
+    let device = ["list", "describe", "approve", "lock", "unlock", "delete"];
+    let device = device.map(|verb| ("device", verb));
+    for (noun, verb) in sa.into_iter().chain(key).chain(device) {
         let said = help(&[noun, verb]).await?;
         let example = format!("kubectl zen {noun} {verb}");
         let examples = said.split("Examples:").nth(1).unwrap_or_default();

@@ -6,6 +6,7 @@ mod conflict;
 mod consumers;
 mod crash;
 mod delivery;
+mod devices;
 mod drift;
 mod edits;
 mod gitops;
