@@ -154,6 +154,44 @@ mod tests {
         assert_eq!(opened(&"A".repeat(MAX_TEXT + 1)), None);
     }
 
+    /// attacks.md D30: a statement is as old as its key may be, and no older.
+    #[test]
+    fn d30_a_retired_key_opens_and_a_revoked_one_does_not() {
+        let entries = |seed: u8| Keyring::fresh_entries(&[seed; 64]).unwrap();
+        let (old, new) = (entries(1), entries(2));
+        let keys = |text: &str| {
+            let set: serde_json::Value = serde_json::from_str(text).unwrap();
+            set["keys"].as_array().unwrap().clone()
+        };
+        let both = [keys(&new["keyset.json"]), keys(&old["keyset.json"])].concat();
+        let both = serde_json::json!({"keys": both}).to_string();
+        let entry = |name: &str| match name {
+            "keyset.json" => Some(both.as_bytes()),
+            other => Some(new[other].as_bytes()),
+        };
+        let rotated = Keyring::from_entries(entry).unwrap();
+        let of_old = sealed(b"statement");
+        assert!(rotated.open(Purpose::DeviceCode, SERVER, &of_old).is_some());
+        assert!(
+            keyring(2)
+                .open(Purpose::DeviceCode, SERVER, &of_old)
+                .is_none()
+        );
+        let nonce = [7; NONCE_LEN];
+        let of_new = rotated.seal(Purpose::DeviceCode, SERVER, b"x", nonce);
+        let of_new = of_new.unwrap();
+        assert!(
+            keyring(2)
+                .open(Purpose::DeviceCode, SERVER, &of_new)
+                .is_some()
+        );
+        assert!(
+            keyring(1)
+                .open(Purpose::DeviceCode, SERVER, &of_new)
+                .is_none()
+        );
+    }
+
     // attacks.md D20, D32: one text, and no other, is the statement's.
     proptest! {
         #[test]

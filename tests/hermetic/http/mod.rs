@@ -9,6 +9,7 @@ mod devices;
 mod headers;
 mod keys;
 mod lists;
+mod oauth_client;
 mod refusals;
 mod routes;
 mod sockets;
