@@ -193,7 +193,7 @@ pub struct Authorization {
 /// When a client fetched its token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Redemption {
-    /// When.
+    /// When the token was fetched.
     pub time: Time,
 
     /// Which attempt it was, so that one that was not answered is known again.

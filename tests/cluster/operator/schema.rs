@@ -342,9 +342,15 @@ async fn defaults_are_as_documented_and_a_new_object_says_that_nothing_was_obser
     site("defaults", async |site| {
         let spec = |object: &kube::api::DynamicObject| object.data["spec"].clone();
         let object = site.apply(&server("prod")).await?;
-        let mut auth =
-            json!({"tokenTTL": "1h", "maxStaleness": "30s", "recordAddresses": true});
-        let policy = json!({"keys": {"maxPerAccount": 20}});
+        let device = json!({
+            "trustedTTL": "720h", "untrustedTTL": "24h", "codeTTL": "5m", "pollInterval": "5s",
+            "maxFailedAttempts": 3,
+        });
+        let mut auth = json!({
+            "tokenTTL": "1h", "maxStaleness": "30s", "recordAddresses": true, "device": device,
+        });
+        let devices = json!({"maxPerUser": 20, "trustAllowed": true});
+        let policy = json!({"keys": {"maxPerAccount": 20}, "devices": devices});
         let defaults = json!({"auth": &auth, "policy": policy, "secureHeaders": {}});
         ensure!(spec(&object) == defaults, "{:?}", object.data);
         let some = set(server("some"), "auth", json!({"tokenTTL": "2h"}));
