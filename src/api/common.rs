@@ -11,6 +11,8 @@ pub const GROUP: &str = "zenop.dev";
 pub const VERSION: &str = "v1alpha1";
 /// The field manager of every write of the operator.
 pub const FIELD_MANAGER: &str = "zenop";
+/// The finalizer on what is to be recorded before it goes.
+pub const RECORD_FINALIZER: &str = "zenop.dev/record";
 
 /// Label and annotation keys that we set.
 pub mod label {
@@ -18,6 +20,8 @@ pub mod label {
     pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
     /// The value of [`MANAGED_BY`].
     pub const MANAGED_BY_ZENOP: &str = "zenop";
+    /// The value of [`MANAGED_BY`] on what the sidecar makes for ZenML's API.
+    pub const MANAGED_BY_API: &str = "zenop-api";
     /// What the object is a part of.
     pub const NAME: &str = "app.kubernetes.io/name";
     /// The object that this one was made for.
@@ -32,18 +36,27 @@ pub mod label {
     pub const APPLIED: &str = "zenop.dev/applied";
     /// Generation of the API key that a delivered Secret holds.
     pub const KEY_GENERATION: &str = "zenop.dev/key-generation";
+    /// On a Secret: the kind of the deleted object that it is the record of.
+    pub const RECORD: &str = "zenop.dev/record";
+    /// On a record: hash of kind and name of the deleted object.
+    pub const RECORD_OF: &str = "zenop.dev/record-of";
+    /// `"true"`: the object was deleted with `deletionPolicy: Retain` and made again.
+    pub const RETAINED: &str = "zenop.dev/retained";
 }
 
 /// Annotations that people set.
 pub mod annotation {
     /// `"true"`: nothing is made, rotated or published. Revocation and expiry go on.
     pub const PAUSED: &str = "zenop.dev/paused";
-    /// `"true"`: what is due happens now, outside windows; lets a takeover go on.
+    /// `"true"`: what is due happens now, outside windows; lets a takeover go on; a deletion is
+    /// final.
     pub const FORCE: &str = "zenop.dev/force";
     /// `"true"`: an admission policy refuses to delete the object.
     pub const DELETION_PROTECTION: &str = "zenop.dev/deletion-protection";
     /// On a Secret: `namespace/name` of the object that may take it over.
     pub const ADOPT: &str = "zenop.dev/adopt";
+    /// On a new object: UID of the deleted one that it is to continue.
+    pub const RESTORE: &str = "zenop.dev/restore";
     /// On a pod template: when we last restarted the workload.
     pub const RESTARTED_AT: &str = "zenop.dev/restarted-at";
     /// On a pod template, followed by a key's UID: the generation that it was restarted for.
@@ -138,6 +151,8 @@ pub mod reason {
     pub const OUTSIDE_WINDOW: &str = "OutsideWindow";
     /// A rotation is due and did not happen.
     pub const ROTATION_OVERDUE: &str = "RotationOverdue";
+    /// The record that `zenop.dev/restore` names is gone, over, or of another object.
+    pub const RECORD_NOT_FOUND: &str = "RecordNotFound";
     /// The server's pods are not ready.
     pub const PODS_NOT_READY: &str = "PodsNotReady";
     /// The API server refused or did not answer; it will be tried again.
@@ -180,6 +195,17 @@ pub enum Adoption {
     IfUnowned,
     /// If it has no controller and this object has the annotation `zenop.dev/force: "true"`.
     Force,
+}
+
+/// What becomes of a credential or an identity when its object is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// It is refused at once, and gone once the server's `policy.undoWindow` is over.
+    #[default]
+    Delete,
+    /// It stays: the operator makes the object again, labelled `zenop.dev/retained`. A key must
+    /// have an end for that, and is not rotated until somebody takes the label off.
+    Retain,
 }
 
 /// What every status has.

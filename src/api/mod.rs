@@ -5,6 +5,7 @@ mod common;
 mod crds;
 mod device;
 mod duration;
+mod record;
 mod reference;
 mod server;
 mod service_account;
@@ -16,8 +17,8 @@ pub use api_key::{
     ZenAPIKeySpec, ZenAPIKeyStatus,
 };
 pub use common::{
-    Adoption, FIELD_MANAGER, GROUP, KindStatus, LocalRef, VERSION, annotation, condition,
-    is_object_name, label, reason, whole_seconds,
+    Adoption, DeletionPolicy, FIELD_MANAGER, GROUP, KindStatus, LocalRef, RECORD_FINALIZER,
+    VERSION, annotation, condition, is_object_name, label, reason, whole_seconds,
 };
 pub use crds::{all_crds, crd_file_name, crd_yaml};
 pub use device::{
@@ -25,6 +26,7 @@ pub use device::{
     ZenDeviceStatus,
 };
 pub use duration::ApiDuration;
+pub use record::Record;
 pub use reference::reference;
 pub use server::{
     Auth, AuthSecretStatus, DeviceAuth, DevicePolicy, KeyPolicy, Policy, SecureHeaders, ZenServer,

@@ -90,7 +90,11 @@ pub struct ZenServerSpec {
 }
 
 /// What accounts and keys may be like.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("!has(self.undoWindow) || duration(self.undoWindow) > duration('0s') && duration(self.undoWindow) <= duration('720h')", "undoWindow must be longer than 0s and at most 720h")
+)]
 pub struct Policy {
     /// What keys may be like.
     #[serde(default)]
@@ -99,6 +103,12 @@ pub struct Policy {
     /// What devices may be like.
     #[serde(default)]
     pub devices: DevicePolicy,
+
+    /// How long a deleted account or key can be had back with `kubectl zen sa restore` or
+    /// `kubectl zen key restore`. It is refused from its deletion on, window or not. Default: not
+    /// at all. Example: `72h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo_window: Option<ApiDuration>,
 }
 
 /// What devices may be like. It is judged when one is approved and as long as it lives.

@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{LocalRef, conditions, kind_status, unobserved, yes};
+use super::common::{DeletionPolicy, LocalRef, conditions, kind_status, unobserved, yes};
 
 /// A non-human identity of a ZenServer: what ZenML calls a service account.
 ///
@@ -14,7 +14,7 @@ use super::common::{LocalRef, conditions, kind_status, unobserved, yes};
 /// every token of it is refused at once. Its name belongs to one account of a server: of two
 /// that claim it the older has it, the other reports `NameConflict` and may not log in. An
 /// account that is deleted and made again under the same name is another account: old keys and
-/// tokens stay dead.
+/// tokens stay dead, unless it is restored within the server's `policy.undoWindow`.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "zenop.dev",
@@ -109,6 +109,11 @@ pub struct ZenServiceAccountSpec {
     /// never. Example: `2027-03-31T00:00:00Z`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
+
+    /// What becomes of the account when this object is deleted, by a person or by a GitOps tool's
+    /// prune. `Retain`: it keeps its id, and its keys go on.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
 }
 
 /// What the operator saw and did.
@@ -124,10 +129,21 @@ pub struct ZenServiceAccountStatus {
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
 
-    /// The account's id in ZenML.
+    /// The account's id in ZenML: its UID, or that of the deleted account that it continues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 36))]
     pub account_id: Option<String>,
+
+    /// Shows that the operator gave the account an id that is not its UID: an HMAC of both under
+    /// the server's pepper, in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 64, max = 64))]
+    pub id_proof: Option<String>,
+
+    /// UID of the deleted account that it continues.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 36))]
+    pub restored_from: Option<String>,
 
     /// How many keys it has.
     #[serde(default)]
@@ -152,6 +168,8 @@ impl Default for ZenServiceAccountStatus {
             observed_generation: unobserved(),
             conditions: Vec::new(),
             account_id: None,
+            id_proof: None,
+            restored_from: None,
             keys: KeyCount::default(),
             next_expiry_time: None,
             last_authenticated_time: None,

@@ -190,6 +190,21 @@ impl Pepper {
         Verifier(mac.finalize().into_bytes().into())
     }
 
+    /// What shows that an object of a kind was given an id that is not its own.
+    pub fn identity(&self, kind: &str, object: Uuid, id: Uuid) -> Verifier {
+        let mac = self.keyed().chain_update(b"zenop/identity/1");
+        let mac = mac
+            .chain_update(object.as_bytes())
+            .chain_update(id.as_bytes());
+        Verifier(mac.chain_update(kind).finalize().into_bytes().into())
+    }
+
+    /// What shows that the record of a deleted object was written by who has the pepper.
+    pub fn seal(&self, record: &[u8]) -> Verifier {
+        let mac = self.keyed().chain_update(b"zenop/record/1");
+        Verifier(mac.chain_update(record).finalize().into_bytes().into())
+    }
+
     #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
     fn keyed(&self) -> Hmac<Sha256> {
         Hmac::new_from_slice(&self.0).expect("any length")

@@ -10,12 +10,12 @@ use subtle::{Choice, ConditionallySelectable};
 use uuid::Uuid;
 
 pub use super::{
-    identity::{Account, Generation, Key, Lifetimes, Seen, Window},
+    identity::{Account, Generation, KIND_ACCOUNT, KIND_KEY, Key, Lifetimes, Seen, Window},
     user::{Stamp, User},
 };
 
 use super::{
-    api_key::{ApiKey, Verifier},
+    api_key::{ApiKey, Pepper, Verifier},
     devices::Devices,
     keyring::Keyring,
     principal::{By, Principal, Refused},
@@ -240,9 +240,9 @@ impl Directory {
         self.accounts.put(account);
     }
 
-    /// Removes an account.
-    pub fn remove_account(&mut self, id: Uuid) -> Option<Account> {
-        self.accounts.remove(id)
+    /// Removes the account of an object.
+    pub fn remove_account(&mut self, uid: Uuid) -> Option<Account> {
+        self.accounts.remove(uid)
     }
 
     /// Adds or replaces a user. When it was last seen is kept.
@@ -294,9 +294,31 @@ impl Directory {
         }
     }
 
-    /// Drops every account that is not among `ids`: what a new list does not show is gone.
-    pub fn keep_accounts(&mut self, ids: &HashSet<Uuid>) {
-        self.accounts.keep(ids);
+    /// Judges ids by a pepper. An account that claims one by right has it from now on; a key that
+    /// does not have its own by right does not exist.
+    pub fn prove(&mut self, pepper: &Pepper) {
+        let keys = self.keys.values().flatten();
+        let forged: Vec<_> = keys
+            .filter(|key| !key.is_proven(pepper))
+            .map(|key| key.uid)
+            .collect();
+        for uid in forged {
+            self.remove_key(uid);
+        }
+        let accounts = self.accounts.all();
+        let claims = accounts.filter(|account| account.claim.is_some());
+        let claims: Vec<_> = claims.map(|account| account.uid).collect();
+        for uid in claims {
+            if let Some(mut account) = self.accounts.remove(uid) {
+                account.prove(pepper);
+                self.accounts.put(account);
+            }
+        }
+    }
+
+    /// Drops every account whose object is not among `uids`: what a new list does not show is gone.
+    pub fn keep_accounts(&mut self, uids: &HashSet<Uuid>) {
+        self.accounts.keep(uids);
     }
 
     /// Drops every user who is not among `ids`.

@@ -5,13 +5,25 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::{api_key::Verifier, roster::Member};
+use super::{
+    api_key::{Pepper, Verifier},
+    roster::Member,
+};
+
+/// The kind of accounts, in what shows their ids.
+pub const KIND_ACCOUNT: &str = "ZenServiceAccount";
+/// The kind of keys, in what shows their ids.
+pub const KIND_KEY: &str = "ZenAPIKey";
 
 /// A service account.
 #[derive(Debug)]
 pub struct Account {
+    /// The id of its object. No other object ever has it.
+    pub uid: Uuid,
     /// Its id on the wire.
     pub id: Uuid,
+    /// The id of the account that it says it continues, and what shows it.
+    pub claim: Option<(Uuid, Verifier)>,
     /// Name of its object, which keys refer to.
     pub object: String,
     /// Its name in ZenML.
@@ -33,10 +45,12 @@ pub struct Account {
 }
 
 impl Account {
-    /// An account that nobody used yet.
+    /// An account that nobody used yet, with the id of its object.
     pub fn new(id: Uuid, object: String, name: String, created: Timestamp) -> Self {
         Self {
+            uid: id,
             id,
+            claim: None,
             object,
             name,
             description: String::new(),
@@ -49,6 +63,18 @@ impl Account {
         }
     }
 
+    /// Gives it the id that it claims, if it does so by right.
+    pub fn prove(&mut self, pepper: &Pepper) {
+        if let Some((id, shown)) = &self.claim
+            && pepper
+                .identity(KIND_ACCOUNT, self.uid, *id)
+                .matches(shown)
+                .into()
+        {
+            self.id = *id;
+        }
+    }
+
     /// Whether it may log in now.
     pub fn is_active(&self, now: Timestamp) -> bool {
         self.active && self.window.contains(now)
@@ -56,6 +82,10 @@ impl Account {
 }
 
 impl Member for Account {
+    fn uid(&self) -> Uuid {
+        self.uid
+    }
+
     fn id(&self) -> Uuid {
         self.id
     }
@@ -80,6 +110,8 @@ pub struct Key {
     pub uid: Uuid,
     /// Its id on the wire, which is in the key's text.
     pub id: Uuid,
+    /// What shows that it has that id, where it needs to be shown.
+    pub proof: Option<Verifier>,
     /// Name of its object.
     pub object: String,
     /// Its name in ZenML.
@@ -109,6 +141,12 @@ pub struct Key {
 }
 
 impl Key {
+    /// Whether it has its id by right.
+    pub fn is_proven(&self, pepper: &Pepper) -> bool {
+        let proof = |proof| pepper.identity(KIND_KEY, self.uid, self.id).matches(proof);
+        self.proof.as_ref().is_none_or(|shown| proof(shown).into())
+    }
+
     /// When a generation of it dies, if it does: of all ends the first.
     pub fn end(&self, generation: &Generation) -> Option<Timestamp> {
         let ends = [
@@ -238,6 +276,7 @@ mod tests {
         Key {
             uid: Uuid::nil(),
             id: Uuid::nil(),
+            proof: None,
             object: String::new(),
             name: String::new(),
             description: String::new(),

@@ -1,13 +1,18 @@
 //! Identities by id and by name. Of several that claim a name, who came first has it; the others
 //! do not exist until it is free.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry};
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
 /// What a roster holds.
 pub(super) trait Member {
+    /// The id of its object.
+    fn uid(&self) -> Uuid {
+        self.id()
+    }
+
     /// Its id on the wire.
     fn id(&self) -> Uuid;
 
@@ -25,6 +30,8 @@ pub(super) trait Member {
 #[derive(Debug)]
 pub(super) struct Roster<T> {
     members: HashMap<Uuid, T>,
+    /// The id on the wire, by the id of the object.
+    ids: HashMap<Uuid, Uuid>,
     names: HashMap<String, BTreeSet<(Timestamp, Uuid)>>,
 }
 
@@ -32,6 +39,7 @@ impl<T> Default for Roster<T> {
     fn default() -> Self {
         Self {
             members: HashMap::new(),
+            ids: HashMap::new(),
             names: HashMap::new(),
         }
     }
@@ -56,10 +64,20 @@ impl<T: Member> Roster<T> {
             .filter(|member| self.holds_name(member))
     }
 
+    /// All, those too whose name another has.
+    pub(super) fn all(&self) -> impl Iterator<Item = &T> {
+        self.members.values()
+    }
+
     pub(super) fn put(&mut self, member: T) {
-        if let Some(old) = self.remove(member.id()) {
+        if let Some(old) = self.remove(member.uid()) {
             member.learn(&old);
         }
+        // One that it continues may still be told to be there.
+        if let Some(past) = self.members.get(&member.id()).map(Member::uid) {
+            self.remove(past);
+        }
+        self.ids.insert(member.uid(), member.id());
         self.names
             .entry(member.name().to_owned())
             .or_default()
@@ -67,8 +85,16 @@ impl<T: Member> Roster<T> {
         self.members.insert(member.id(), member);
     }
 
-    pub(super) fn remove(&mut self, id: Uuid) -> Option<T> {
-        let member = self.members.remove(&id)?;
+    /// Removes the one of an object.
+    pub(super) fn remove(&mut self, uid: Uuid) -> Option<T> {
+        let Entry::Occupied(held) = self.members.entry(self.ids.remove(&uid)?) else {
+            return None;
+        };
+        // One that continues it has its id.
+        if held.get().uid() != uid {
+            return None;
+        }
+        let member = held.remove();
         if let Some(claims) = self.names.get_mut(member.name()) {
             claims.remove(&seniority(&member));
             if claims.is_empty() {
@@ -78,12 +104,12 @@ impl<T: Member> Roster<T> {
         Some(member)
     }
 
-    /// Drops every one that is not among `ids`.
-    pub(super) fn keep(&mut self, ids: &HashSet<Uuid>) {
-        let known = self.members.keys();
-        let gone: Vec<Uuid> = known.filter(|id| !ids.contains(id)).copied().collect();
-        for id in gone {
-            self.remove(id);
+    /// Drops every one whose object is not among `uids`.
+    pub(super) fn keep(&mut self, uids: &HashSet<Uuid>) {
+        let known = self.ids.keys();
+        let gone: Vec<Uuid> = known.filter(|uid| !uids.contains(uid)).copied().collect();
+        for uid in gone {
+            self.remove(uid);
         }
     }
 

@@ -16,7 +16,7 @@ use super::{
     output::full_name,
     wait::{self, Goal},
 };
-use crate::api::annotation;
+use crate::api::{DeletionPolicy, annotation};
 
 /// `delete`.
 #[derive(Clone, Debug, Args)]
@@ -90,8 +90,23 @@ pub async fn delete<K: Noun>(
 
 /// The cluster's admission policy refuses as well, where it is installed.
 fn protected<K: Noun>(cluster: &Cluster, object: &K) -> Result<(), Failure> {
-    let marked = object.annotations().get(annotation::DELETION_PROTECTION);
-    match marked.is_some_and(|value| value == "true") {
+    let is_set = |name| {
+        object
+            .annotations()
+            .get(name)
+            .is_some_and(|value| value == "true")
+    };
+    if object.deletion_policy() == DeletionPolicy::Retain && !is_set(annotation::FORCE) {
+        return Err(Failure::new(
+            Exit::Conflict,
+            format!(
+                "{} would be made again, as its spec.deletionPolicy is Retain; set that to Delete \
+                 first, or deactivate it",
+                cluster.title::<K>(&object.name_any()),
+            ),
+        ));
+    }
+    match is_set(annotation::DELETION_PROTECTION) {
         false => Ok(()),
         true => Err(Failure::new(
             Exit::Conflict,

@@ -14,6 +14,7 @@ mod list;
 mod noun;
 mod output;
 mod owner;
+mod restore;
 mod service_account;
 mod span;
 mod table;

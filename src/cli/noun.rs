@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use super::{
     Session, arguments::WriteArguments, describe::Page, failure::Failure, output::full_name,
 };
-use crate::api::KindStatus;
+use crate::api::{DeletionPolicy, KindStatus};
 
 /// A kind that has a noun.
 pub trait Noun:
@@ -33,6 +33,11 @@ pub trait Noun:
 
     /// `spec.active`.
     fn is_active(&self) -> bool;
+
+    /// `spec.deletionPolicy`, where the kind has one.
+    fn deletion_policy(&self) -> DeletionPolicy {
+        DeletionPolicy::Delete
+    }
 
     /// What `describe` says of it between its name and its conditions.
     fn tell(&self, page: &mut Page);

@@ -15,10 +15,11 @@ use super::{
     failure::{Exit, Failure},
     list,
     noun::{Noun, report},
+    restore::{self, RestoreArguments},
     span::moment,
     wait::{self, Goal},
 };
-use crate::api::{ZenServer, ZenServiceAccount};
+use crate::api::{DeletionPolicy, ZenServer, ZenServiceAccount};
 
 /// Service accounts: the identities that keys belong to.
 #[derive(Clone, Debug, Subcommand)]
@@ -29,6 +30,7 @@ pub enum Command {
         after_long_help = "\
 Examples:
   kubectl zen sa list
+  kubectl zen sa list --retained
   kubectl zen sa list -A -o wide
   kubectl zen sa list --server prod -o name"
     )]
@@ -85,6 +87,17 @@ Examples:
   kubectl zen sa delete ci --yes --wait"
     )]
     Delete(DeleteArguments),
+
+    /// Have a deleted service account back.
+    #[command(
+        long_about = "Make a deleted service account again, while spec.policy.undoWindow of its ZenServer \
+                      lasts. Its id is the one that it had, and its keys are accepted again.",
+        after_long_help = "\
+Examples:
+  kubectl zen sa list --retained
+  kubectl zen sa restore ci"
+    )]
+    Restore(RestoreArguments),
 }
 
 /// `sa list`.
@@ -93,8 +106,12 @@ pub struct AccountList {
     #[command(flatten)]
     list: ListArguments,
 
+    /// Those that were deleted and can be had back, instead.
+    #[arg(long, conflicts_with_all = ["all_namespaces", "selector", "output"])]
+    retained: bool,
+
     /// Only those of this ZenServer.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "retained")]
     server: Option<String>,
 }
 
@@ -146,6 +163,9 @@ impl Command {
     /// If it fails, in words.
     pub async fn run(&self, session: &Session) -> Result<(), Failure> {
         match self {
+            Self::List(arguments) if arguments.retained => {
+                restore::list::<ZenServiceAccount>(session).await
+            }
             Self::List(arguments) => {
                 let field = arguments.server.as_ref();
                 let field = field.map(|name| format!("spec.serverRef.name={name}"));
@@ -163,6 +183,9 @@ impl Command {
             }
             Self::Delete(arguments) => {
                 delete::delete::<ZenServiceAccount>(session, arguments).await
+            }
+            Self::Restore(arguments) => {
+                restore::restore::<ZenServiceAccount>(session, arguments).await
             }
         }
     }
@@ -235,10 +258,14 @@ async fn only_server(cluster: &Cluster) -> Result<String, Failure> {
 
 impl Noun for ZenServiceAccount {
     const NOUN: &'static str = "sa";
-    const DELETED: &'static str = "Its keys and tokens are refused at once, for ever.";
+    const DELETED: &'static str = "Its keys and tokens are refused at once.";
 
     fn is_active(&self) -> bool {
         self.spec.active
+    }
+
+    fn deletion_policy(&self) -> DeletionPolicy {
+        self.spec.deletion_policy
     }
 
     fn tell(&self, page: &mut Page) {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
-    Api, Client,
+    Api, Client, Resource,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde_json::{Value, json};
@@ -31,6 +31,17 @@ pub struct Owner {
     pub name: String,
     /// What its children's `ownerReferences` say.
     pub reference: OwnerReference,
+}
+
+impl Owner {
+    /// What the children of an object say.
+    pub fn of(object: &impl Resource<DynamicType = ()>) -> Self {
+        Self {
+            namespace: object.meta().namespace.clone().unwrap_or_default(),
+            name: object.meta().name.clone().unwrap_or_default(),
+            reference: object.controller_owner_ref(&()).unwrap_or_default(),
+        }
+    }
 }
 
 /// What became of a child.

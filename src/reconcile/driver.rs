@@ -35,6 +35,7 @@ use super::{
     metrics::{Metrics, Written},
     plan::{Fact, Note, Plan, Verdict},
     queue::{self, Action, Pace},
+    record::farewell::{is_held, let_go, mark},
     report::{Facts, report},
 };
 use crate::api::{FIELD_MANAGER, KindStatus, condition, reason};
@@ -119,9 +120,9 @@ pub async fn run<K: Reconciled, F: Fresh>(
 
 async fn pass<K: Reconciled, F: Fresh>(object: Arc<K>, context: Arc<Context<K, F>>) -> Action {
     let tools = &context.tools;
-    if object.meta().deletion_timestamp.is_some() {
-        // Nothing outside the cluster is ours: children go by their owner reference, and the
-        // sidecar refuses what is being deleted.
+    let is_ending = object.meta().deletion_timestamp.is_some();
+    if is_ending && !is_held(&*object) {
+        // Children go by their owner reference, and the sidecar refuses what is being deleted.
         context.went_well(&object);
         return Action::await_change();
     }
@@ -136,7 +137,15 @@ async fn pass<K: Reconciled, F: Fresh>(object: Arc<K>, context: Arc<Context<K, F
         version: object.resource_version(),
         status: object.status().cloned().unwrap_or_default(),
     };
-    let result = tokio::time::timeout(PASS_TIMEOUT, steps(&mut pass, &context))
+    let steps = async {
+        match is_ending {
+            true => Box::pin(let_go(&*object, tools, pass.now))
+                .await
+                .map(|()| Action::await_change()),
+            false => steps(&mut pass, &context).await,
+        }
+    };
+    let result = tokio::time::timeout(PASS_TIMEOUT, steps)
         .await
         .unwrap_or(Err(PassError::TimedOut(PASS_TIMEOUT)));
     let class = result.as_ref().err().map(PassError::class);
@@ -154,6 +163,9 @@ async fn steps<K: Reconciled, F: Fresh>(
     context: &Context<K, F>,
 ) -> Result<Action, PassError> {
     let (object, tools) = (pass.object, pass.tools);
+    if let Some(version) = mark(object, tools).await? {
+        pass.version = Some(version);
+    }
     let seen = object
         .observe(&tools.reader)
         .await
@@ -337,11 +349,7 @@ impl<K: Reconciled> Pass<'_, K> {
     }
 
     fn owner(&self) -> Owner {
-        Owner {
-            namespace: self.object.namespace().unwrap_or_default(),
-            name: self.object.name_any(),
-            reference: self.object.controller_owner_ref(&()).unwrap_or_default(),
-        }
+        Owner::of(self.object)
     }
 
     fn tell(&self, note: Note) {

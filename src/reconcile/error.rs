@@ -92,6 +92,9 @@ pub enum ApplyError {
     /// We are not, or not surely, the leader. Nothing was written.
     #[error("not the leader any more")]
     NotLeader,
+    /// The server's auth Secret, with which it is sealed, cannot be read.
+    #[error("the server has no auth Secret that can be used")]
+    NoPepper,
     /// An object cannot be written as JSON.
     #[error("cannot serialise {0}")]
     Unserialisable(&'static str),

@@ -35,13 +35,15 @@ impl Place {
         ObjectRef::new(self.name()).within(self.namespace())
     }
 
-    fn namespace(&self) -> &str {
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
         self.0
             .split_once('/')
             .map_or("", |(namespace, _)| namespace)
     }
 
-    fn name(&self) -> &str {
+    /// Its name.
+    pub fn name(&self) -> &str {
         self.0.split_once('/').map_or("", |(_, name)| name)
     }
 }
@@ -60,6 +62,8 @@ pub struct Made {
     pub controller: Option<Controller>,
     /// The generation of the key in it, if it is a delivered Secret.
     pub key_generation: Option<i64>,
+    /// Whether it says that it is the record of a deleted object.
+    pub is_record: bool,
 }
 
 /// To whom an object belongs.
@@ -98,10 +102,16 @@ impl Made {
             ),
             uid: text(&meta.uid),
             version: text(&meta.resource_version),
+            is_record: label(label::RECORD).is_some(),
             key_generation: label(label::KEY_GENERATION).and_then(|number| number.parse().ok()),
             made_for,
             controller,
         }
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Its namespace.
@@ -154,6 +164,13 @@ impl View {
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Made>> {
         let made = self.made.read();
         made.by_place.get(&Place::new(namespace, name)).cloned()
+    }
+
+    /// The records of deleted objects.
+    pub fn records(&self) -> Vec<Arc<Made>> {
+        let made = self.made.read();
+        let records = made.by_place.values().filter(|made| made.is_record);
+        records.cloned().collect()
     }
 
     /// All that we made for the object with this UID and that still belong to it.

@@ -17,23 +17,26 @@ pub mod metrics;
 pub mod plan;
 pub mod queue;
 pub mod reader;
+pub mod record;
 pub mod report;
 pub mod server;
 pub mod service_account;
 pub mod watch;
 
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::Arc};
 
 use jiff::Timestamp;
 use kube::{Resource, core::NamespaceResourceScope, core::object::HasStatus};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 pub use call::{CALL_TIMEOUT, call};
 pub use reader::Reader;
 
-use crate::api::KindStatus;
+use crate::api::{KindStatus, ZenServer};
 use error::{CallError, Invalid};
 use plan::Plan;
+use record::farewell::Wish;
 
 /// Random bytes, handed in by whoever may draw them.
 pub trait Fresh: Send {
@@ -48,6 +51,7 @@ pub trait Reconciled:
     + Clone
     + Debug
     + DeserializeOwned
+    + Serialize
     + Send
     + Sync
     + 'static
@@ -80,4 +84,23 @@ pub trait Reconciled:
 
     /// *Pure*: what to do. Cannot fail.
     fn plan(valid: Self::Valid, fresh: &mut impl Fresh) -> Plan<Self::State>;
+
+    /// *Reads* from views: what is wished for it when it is deleted. `None`: nothing, ever.
+    fn wish(&self, _: &Reader) -> Option<Wish> {
+        None
+    }
+
+    /// *Reads*: its server, where [`Self::wish`] does not know it any more.
+    fn last_server(
+        &self,
+        _: &Reader,
+    ) -> impl Future<Output = Result<Option<Arc<ZenServer>>, CallError>> + Send {
+        async { Ok(None) }
+    }
+
+    /// Whether it may continue a deleted object of its name that had this spec: what cannot be
+    /// changed must be the same.
+    fn continues(&self, _: &Value) -> bool {
+        false
+    }
 }

@@ -12,13 +12,14 @@ use kube::{
 use parking_lot::Mutex;
 
 use super::{
+    Reconciled,
     call::call,
     error::CallError,
     made::{self, Made},
     plan::{Doomed, Live},
 };
 use crate::{
-    api::{ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount, is_object_name},
+    api::{Record, ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount, is_object_name},
     auth::keyring::Keyring,
 };
 
@@ -97,6 +98,20 @@ impl Reader {
         Ok(found.and_then(live))
     }
 
+    /// An object of ours as it is now.
+    ///
+    /// # Errors
+    /// If the API server does not say.
+    pub async fn object<K: Reconciled>(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<K>, CallError> {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let what = || format!("get {} {namespace}/{name}", K::kind(&()));
+        call(what, api.get_opt(name)).await
+    }
+
     /// The objects of a kind that a label selector selects, as they are now; at most 500.
     ///
     /// # Errors
@@ -145,6 +160,20 @@ impl Reader {
                 .insert(uid, (seen, Arc::clone(keyring)));
         }
         Ok(keyring)
+    }
+
+    /// The record of the object with this UID, if there is one, as watched.
+    pub fn record(&self, namespace: &str, uid: &str) -> Option<Doomed> {
+        let seen = self
+            .views
+            .secrets
+            .get(namespace, &Record::secret_name(uid))?;
+        seen.is_record.then(|| Doomed {
+            resource: ApiResource::erase::<Secret>(&()),
+            name: seen.name().into(),
+            uid: seen.uid.to_string(),
+            version: None,
+        })
     }
 
     /// The Secrets that we made for an owner, but for one name, with the metadata to judge by.

@@ -62,10 +62,20 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Triggers<K> {
 
     /// From now on listens, beginning with every object of `store`.
     pub fn listen(&self, store: &Store<K>) -> impl Stream<Item = ObjectRef<K>> + Send + use<K> {
+        let all = store.state();
+        let all = all.iter().map(|object| ObjectRef::from_obj(&**object));
+        self.listen_from(all.collect())
+    }
+
+    /// From now on listens, beginning with these.
+    pub fn listen_from(
+        &self,
+        first: Vec<ObjectRef<K>>,
+    ) -> impl Stream<Item = ObjectRef<K>> + Send + use<K> {
         let (sender, receiver) = mpsc::unbounded();
         *self.0.lock() = Some(sender);
-        for object in store.state() {
-            self.send(ObjectRef::from_obj(&*object));
+        for object in first {
+            self.send(object);
         }
         receiver
     }

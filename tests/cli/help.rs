@@ -24,6 +24,7 @@ async fn every_command_has_examples_that_name_it() -> Result<()> {
         "activate",
         "deactivate",
         "delete",
+        "restore",
     ];
     let of_keys = ["rotate", "show", "new"];
     let sa = common.map(|verb| ("sa", verb));

@@ -20,6 +20,7 @@ mod managed;
 mod offline;
 mod plugin;
 mod reading;
+mod restore;
 #[path = "../cluster/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the cluster tests")]
 mod support;

@@ -7,9 +7,10 @@ use std::{
 
 use anyhow::{Result, ensure};
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use zenop::api::{ZenAPIKey, ZenServiceAccount};
+use zenop::api::{ZenAPIKey, ZenServiceAccount, annotation};
 
 use crate::{
     door::{Sidecar, delivered, free_address, set_up},
@@ -277,6 +278,52 @@ async fn the_last_use_is_written_down_once() -> Result<()> {
                 && Some(&usage[0].last_used_time) == last.as_ref()
         );
         Ok(())
+    })
+    .await
+}
+
+/// What is deleted is held by a finalizer until the operator comes. Nobody waits for that.
+#[tokio::test]
+async fn a_deletion_counts_while_the_operator_is_down_unless_the_key_is_retained() -> Result<()> {
+    site("held", async |site| {
+        let window = [("spec.policy.undoWindow", json!("1h"))];
+        let operator = set_up(site, free_address()?, &window).await?;
+        let scene = scene(site).await?;
+        operator.crash().await?;
+        let deleted: ZenAPIKey = site.api().get("main").await?;
+        let uid = deleted.uid().unwrap_or_default();
+        site.delete::<ZenAPIKey>("main").await?;
+        scene.answer(401).await?;
+        let held: ZenAPIKey = site.api().get("main").await?;
+        ensure!(held.metadata.deletion_timestamp.is_some(), "it is not held");
+
+        // Had back, the same text is accepted, and the tokens from before.
+        let operator = site.operator().await?;
+        site.until_gone::<ZenAPIKey>("main", &uid).await?;
+        let annotations = json!({(annotation::RESTORE): uid});
+        let restored = with(key("main"), "metadata.annotations", annotations);
+        site.apply(&restored).await?;
+        scene.answer(200).await?;
+
+        // Retained, it is accepted while it waits, as its spec says.
+        let retained = with(restored, "spec.deletionPolicy", json!("Retain"));
+        let retained = with(retained, "spec.ttl", json!("100h"));
+        site.apply(&retained).await?;
+        let is = |key: &ZenAPIKey| key.status.as_ref().is_some_and(|s| s.expires_at.is_some());
+        site.until("main", "of a limited life", is).await?;
+        operator.crash().await?;
+        site.delete::<ZenAPIKey>("main").await?;
+        site.apply(&with(retained.clone(), "spec.active", json!(false)))
+            .await?;
+        scene.answer(401).await?;
+        site.apply(&retained).await?;
+        scene.answer(200).await?;
+        let held: ZenAPIKey = site.api().get("main").await?;
+        ensure!(held.metadata.deletion_timestamp.is_some(), "it is not held");
+        let uid = held.uid().unwrap_or_default();
+        let _operator = site.operator().await?;
+        site.until_gone::<ZenAPIKey>("main", &uid).await?;
+        scene.answer(200).await
     })
     .await
 }

@@ -117,6 +117,7 @@ pub fn add_key(state: &mut State, account: Uuid, n: u64, name: &str) -> ApiKey {
     state.directory.put_key(Key {
         uid: key.id,
         id: key.id,
+        proof: None,
         object: name.to_lowercase(),
         name: name.into(),
         description: format!("Key {n}."),

@@ -18,7 +18,7 @@ pub use status::{
 
 use super::{
     ApiDuration,
-    common::{Adoption, LocalRef, yes},
+    common::{Adoption, DeletionPolicy, LocalRef, yes},
 };
 
 /// One API key of one service account, delivered as a Secret.
@@ -169,6 +169,11 @@ pub struct ZenAPIKeySpec {
     /// restore from a backup needs.
     #[serde(default)]
     pub adoption: Adoption,
+
+    /// What becomes of the key when this object is deleted, by a person or by a GitOps tool's
+    /// prune. `Retain` needs an end: `expiresAt`, `ttl`, or one of account or server.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
 }
 
 impl ZenAPIKey {

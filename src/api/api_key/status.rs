@@ -27,6 +27,17 @@ pub struct ZenAPIKeyStatus {
     #[schemars(length(max = 36))]
     pub key_id: Option<String>,
 
+    /// Shows that the operator gave a generated key an id that is not its UID, as it continues
+    /// another: an HMAC of both under the server's pepper, in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 64, max = 64))]
+    pub id_proof: Option<String>,
+
+    /// UID of the deleted ZenAPIKey that it continues.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 36))]
+    pub restored_from: Option<String>,
+
     /// The account that the key was made for. An account made again under the same name has
     /// another id, and gets a new key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,6 +109,8 @@ impl Default for ZenAPIKeyStatus {
             observed_generation: unobserved(),
             conditions: Vec::new(),
             key_id: None,
+            id_proof: None,
+            restored_from: None,
             account_id: None,
             generation: None,
             fingerprint: None,

@@ -18,6 +18,7 @@ use super::{
     describe::{self, DescribeArguments},
     failure::Failure,
     list,
+    restore::{self, RestoreArguments},
 };
 use crate::api::ZenAPIKey;
 
@@ -31,6 +32,7 @@ pub enum Command {
 Examples:
   kubectl zen key list
   kubectl zen key list --service-account ci -o wide
+  kubectl zen key list --retained
   kubectl zen key list -A -o json"
     )]
     List(KeyList),
@@ -105,6 +107,17 @@ Examples:
     )]
     Delete(DeleteArguments),
 
+    /// Have a deleted key back.
+    #[command(
+        long_about = "Make a deleted key again, while spec.policy.undoWindow of its ZenServer \
+                      lasts. The same key text is accepted again.",
+        after_long_help = "\
+Examples:
+  kubectl zen key list --retained
+  kubectl zen key restore ci-main"
+    )]
+    Restore(RestoreArguments),
+
     /// Print a delivered key, to a terminal.
     #[command(
         long_about = "Print a key from the Secret that it was delivered to. It goes to a terminal \
@@ -138,8 +151,17 @@ pub struct KeyList {
     #[command(flatten)]
     list: ListArguments,
 
+    /// Those that were deleted and can be had back, instead.
+    #[arg(long, conflicts_with_all = ["all_namespaces", "selector", "output"])]
+    retained: bool,
+
     /// Only those of this service account.
-    #[arg(long, visible_alias = "sa", value_name = "NAME")]
+    #[arg(
+        long,
+        visible_alias = "sa",
+        value_name = "NAME",
+        conflicts_with = "retained"
+    )]
     service_account: Option<String>,
 }
 
@@ -150,6 +172,9 @@ impl Command {
     /// If it fails, in words.
     pub async fn run(&self, session: &Session) -> Result<(), Failure> {
         match self {
+            Self::List(arguments) if arguments.retained => {
+                restore::list::<ZenAPIKey>(session).await
+            }
             Self::List(arguments) => {
                 let field = arguments.service_account.as_ref();
                 let field = field.map(|name| format!("spec.serviceAccountRef.name={name}"));
@@ -163,6 +188,7 @@ impl Command {
                 active::deactivate::<ZenAPIKey>(session, arguments).await
             }
             Self::Delete(arguments) => delete::delete::<ZenAPIKey>(session, arguments).await,
+            Self::Restore(arguments) => restore::restore::<ZenAPIKey>(session, arguments).await,
             Self::Show(arguments) => arguments.run(session).await,
             Self::New(arguments) => arguments.run(session),
         }

@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
-    api::{ConsumerStatus, DeliveryMode, KeyGeneration, Rotation, ZenAPIKey, ZenAPIKeyStatus},
+    api::{
+        ConsumerStatus, DeletionPolicy, DeliveryMode, KeyGeneration, Rotation, ZenAPIKey,
+        ZenAPIKeyStatus,
+    },
     cli::{
         describe::{Page, word, yes_no},
         noun::Noun,
@@ -16,10 +19,14 @@ use crate::{
 impl Noun for ZenAPIKey {
     const NOUN: &'static str = "key";
     const DELETED: &'static str =
-        "The key and its tokens are refused at once, for ever, and its Secret goes.";
+        "The key and its tokens are refused at once, and its Secret goes.";
 
     fn is_active(&self) -> bool {
         self.spec.active
+    }
+
+    fn deletion_policy(&self) -> DeletionPolicy {
+        self.spec.deletion_policy
     }
 
     fn tell(&self, page: &mut Page) {

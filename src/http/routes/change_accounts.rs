@@ -146,7 +146,7 @@ fn look_up(app: &App, wanted: &NameOrId) -> Result<Object, Refusal> {
     let view = app.view()?;
     let account = find(&view.directory, wanted)?;
     Ok(Object {
-        uid: account.id,
+        uid: account.uid,
         name: account.object.clone(),
     })
 }

@@ -10,7 +10,7 @@ use super::{
     timing::{Calendar, Moment, plus, signed},
 };
 use crate::{
-    api::{KeyState, SourceType, ZenAPIKey, ZenAPIKeyStatus, annotation, condition, reason},
+    api::{KeyState, SourceType, ZenAPIKey, ZenAPIKeyStatus, annotation, condition, label, reason},
     reconcile::{driver::spread, plan::Fact},
 };
 use kube::ResourceExt;
@@ -23,7 +23,9 @@ pub(super) fn is_due(
     old: &ZenAPIKeyStatus,
     now: Timestamp,
 ) -> bool {
-    let by_time = due_at(key, calendar, parties, old).is_some_and(|due| due <= now);
+    // What nobody takes care of lives to its end, and no longer.
+    let by_time = !key.labels().contains_key(label::RETAINED)
+        && due_at(key, calendar, parties, old).is_some_and(|due| due <= now);
     let open = is_set(key, annotation::FORCE) || calendar.in_window(now) <= now;
     (is_asked(key, old) || by_time) && !is_over(key, now) && open
 }

@@ -18,6 +18,7 @@ mod decide;
 mod due;
 mod issue;
 mod parties;
+mod past;
 mod place;
 mod retire;
 mod secret;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt, core::ApiResource};
+use serde_json::Value;
 use uuid::Uuid;
 
 use self::{
@@ -40,6 +42,7 @@ use self::{
     due::is_due,
     issue::issue,
     parties::{Parties, waiting},
+    past::Past,
     place::{Siblings, adoptable, siblings},
     retire::Retention,
     secret::{Names, Template, held_keys},
@@ -50,6 +53,7 @@ use super::{
     Fresh, Reader, Reconciled,
     error::{CallError, Invalid},
     plan::{Doomed, Live, Plan},
+    record::{farewell::Wish, revival::server_of},
     service_account::holds_name,
 };
 use crate::{
@@ -57,7 +61,10 @@ use crate::{
         DeliveryMode, KeyGeneration, KeyState, SourceType, ZenAPIKey, ZenAPIKeyStatus, ZenServer,
         ZenServiceAccount, annotation, reason,
     },
-    auth::{api_key::ApiKey, keyring::Keyring},
+    auth::{
+        api_key::{ApiKey, Pepper},
+        keyring::Keyring,
+    },
 };
 
 /// How often the Secret of another tool is looked at, which no watch shows.
@@ -77,6 +84,7 @@ pub struct Observed {
     source: Option<Live>,
     siblings: Siblings,
     workloads: Option<Vec<Workload>>,
+    past: Past,
 }
 
 /// A key that can be issued and delivered.
@@ -85,8 +93,10 @@ pub struct Valid {
     now: Timestamp,
     name: String,
     uid: String,
+    own_id: Uuid,
     key: Uuid,
     account: Uuid,
+    past: Past,
     parties: Parties,
     object: ZenAPIKey,
     template: Template,
@@ -138,6 +148,8 @@ impl Reconciled for ZenAPIKey {
             let name = &from.secret_key_ref.name;
             seen.source = read.live(&resource, &namespace, name).await?;
         }
+        seen.past = past::observe(self, &seen, read).await?;
+        seen.past.claim(&mut seen.secret);
         seen.siblings = siblings(self, &seen, read);
         if needs_consumers(self) {
             let consumers = &self.spec.rotation.consumers;
@@ -153,26 +165,30 @@ impl Reconciled for ZenAPIKey {
     fn validate(&self, seen: Observed, (): &(), now: Timestamp) -> Result<Valid, Invalid> {
         let parties = Parties::of(self, &seen)?;
         let uid = self.uid().unwrap_or_default();
-        let (Ok(own_id), Ok(account)) = (
-            uid.parse::<Uuid>(),
-            parties.account.uid().unwrap_or_default().parse(),
-        ) else {
+        let Ok(own_id) = uid.parse::<Uuid>() else {
             return Err(waiting(reason::PROGRESSING, "waits for its UID".into()));
         };
+        let account = parties.account_id;
+        self.check_end(&parties, now)?;
         let invalid = |message| stalled(reason::INVALID_SPEC, message);
         let template = Template::parse(&self.spec.delivery.secret_template).map_err(invalid)?;
         let calendar = Calendar::parse(&self.spec.rotation).map_err(invalid)?;
-        let old = self.status.clone().filter(|old| is_of(old, account));
-        let mut old = old.unwrap_or_default();
+        let recorded = self.recorded(&seen.past, account, now)?;
+        let last = recorded.as_ref().and_then(last_number);
+        let mut old = recorded
+            .filter(|old| is_of(old, account))
+            .unwrap_or_default();
         let paused = is_set(self, annotation::PAUSED);
         let given = match paused {
             true => None,
             false => given(self, seen.source.as_ref()).map_err(missing)?,
         };
         let adopted = adoptable(self, &seen, &old);
+        let pepper = parties.keyring.pepper();
         let recorded = old.key_id.as_ref().and_then(|id| id.parse().ok());
         let found = given.as_ref().or(adopted.as_ref());
-        let key = found.map_or(recorded.unwrap_or(own_id), |found| found.id);
+        let known = recorded.filter(|id| past::has_id(self, &seen.past, own_id, *id, pepper));
+        let key = found.map_or(known.unwrap_or(own_id), |found| found.id);
         if recorded.is_some_and(|recorded| recorded != key) {
             // Keys are found by their id: nobody can log in with those of another.
             old.generations.clear();
@@ -184,12 +200,7 @@ impl Reconciled for ZenAPIKey {
                            zenop.dev/paused";
             return Err(waiting(reason::PAUSED, message.into()));
         }
-        let pepper = parties.keyring.pepper();
-        let ours = [&seen.secret, &seen.former].into_iter().flatten();
-        let ours = ours.filter(|live| live.is_controlled_by(&uid));
-        let held: Vec<_> = ours
-            .flat_map(|live| held_keys(live, key, account, pepper))
-            .collect();
+        let held = held(&seen, &uid, key, account, pepper);
         let given = given.or(adopted);
         let wanted = match given {
             _ if paused => Wanted::Nothing,
@@ -201,12 +212,11 @@ impl Reconciled for ZenAPIKey {
                 due: is_due(self, &calendar, &parties, &old, now),
             },
         };
-        let last = self.status.as_ref().and_then(last_number);
         let step = step(Situation {
             generations: &old.generations,
             last,
             held: &held,
-            secret_exists: seen.secret.is_some(),
+            secret_exists: seen.past.knows(seen.secret.as_ref()),
             wanted,
             on_loss: self.spec.delivery.on_secret_loss,
             secret: secret_name.as_deref().unwrap_or_default(),
@@ -216,8 +226,10 @@ impl Reconciled for ZenAPIKey {
             now,
             name: self.name_any(),
             uid,
+            own_id,
             key,
             account,
+            past: seen.past,
             parties,
             object: self.clone(),
             template,
@@ -235,9 +247,11 @@ impl Reconciled for ZenAPIKey {
 
     fn plan(valid: Valid, fresh: &mut impl Fresh) -> Plan<ZenAPIKeyStatus> {
         let issue = issue(&valid, fresh);
+        let first = valid.past.is_new().then(|| valid.old.generations.clone());
         let record = issue
             .prepared
-            .map(|prepared| valid.status(prepared, valid.old.consumers.clone()));
+            .or(first)
+            .map(|recorded| valid.status(recorded, valid.old.consumers.clone()));
         let rollout = valid.rollout(&issue.confirmed, issue.is_new);
         let retention = Retention::of(&valid.object.spec.rotation);
         let (generations, retires) = retention.retire(
@@ -261,15 +275,33 @@ impl Reconciled for ZenAPIKey {
         deadlines.extend(valid.next_looks(&status, issue.is_new));
         Plan {
             record,
-            prune: valid.doomed(&status.generations),
+            prune: [
+                valid.doomed(&status.generations),
+                valid.past.spent(child.is_some()),
+            ]
+            .concat(),
             children: child.into_iter().collect(),
             restarts: rollout.restarts,
             verdict: valid.verdict(&status),
             facts,
-            notes: issue.note.into_iter().collect(),
+            notes: valid.past.note().into_iter().chain(issue.note).collect(),
             deadline: deadlines.into_iter().filter(|at| valid.now < *at).min(),
             status,
         }
+    }
+
+    fn wish(&self, read: &Reader) -> Option<Wish> {
+        Some(past::wish(self, read))
+    }
+
+    async fn last_server(&self, read: &Reader) -> Result<Option<Arc<ZenServer>>, CallError> {
+        let namespace = self.namespace().unwrap_or_default();
+        let account = &self.spec.service_account_ref.name;
+        server_of::<ZenServiceAccount>(&namespace, account, read).await
+    }
+
+    fn continues(&self, spec: &Value) -> bool {
+        past::continues(self, spec)
     }
 }
 
@@ -302,6 +334,15 @@ fn is_set(key: &ZenAPIKey, name: &str) -> bool {
     key.annotations()
         .get(name)
         .is_some_and(|value| value == "true")
+}
+
+/// The keys of this id in the Secrets that are ours.
+fn held(seen: &Observed, uid: &str, key: Uuid, account: Uuid, pepper: &Pepper) -> Vec<HeldKey> {
+    let secrets = [&seen.secret, &seen.former].into_iter().flatten();
+    let is_ours = |live: &&Live| seen.past.is_claimed() || live.is_controlled_by(uid);
+    let ours = secrets.filter(is_ours);
+    ours.flat_map(|live| held_keys(live, key, account, pepper))
+        .collect()
 }
 
 /// Whether a status speaks of this account, and not of one before it of the same name.

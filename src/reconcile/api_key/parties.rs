@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
+use uuid::Uuid;
 
 use super::{
     Observed,
@@ -15,6 +16,7 @@ use crate::{
     reconcile::{
         error::Invalid,
         plan::{Fact, Verdict},
+        service_account::identity,
     },
 };
 
@@ -26,6 +28,8 @@ const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 #[derive(Debug)]
 pub(super) struct Parties {
     pub account: Arc<ZenServiceAccount>,
+    /// The id that verifiers are bound to.
+    pub account_id: Uuid,
     pub server: Arc<ZenServer>,
     pub keyring: Arc<Keyring>,
     pub url: String,
@@ -56,12 +60,19 @@ impl Parties {
         };
         let url = server.status.as_ref().and_then(|status| status.url.clone());
         match (&seen.keyring, url) {
-            (Some(keyring), Some(url)) => Ok(Self {
-                account: Arc::clone(account),
-                server: Arc::clone(server),
-                keyring: Arc::clone(keyring),
-                url,
-            }),
+            (Some(keyring), Some(url)) => {
+                let Some(account_id) = identity(account, keyring.pepper()) else {
+                    let message = format!("waits for ZenServiceAccount {name} to be set up");
+                    return Err(waiting(reason::ACCOUNT_NOT_FOUND, message));
+                };
+                Ok(Self {
+                    account: Arc::clone(account),
+                    account_id,
+                    server: Arc::clone(server),
+                    keyring: Arc::clone(keyring),
+                    url,
+                })
+            }
             _ => {
                 let message = format!(
                     "waits for the auth Secret of ZenServer {server_name}; \
@@ -76,21 +87,28 @@ impl Parties {
         &self.server.spec.policy.keys
     }
 
-    /// When a generation of the key that was made then dies. The sidecar decides the same.
+    /// When a generation of the key that was made then dies.
     pub(super) fn end(&self, key: &ZenAPIKey, made: Timestamp) -> Option<Timestamp> {
-        let policy = self.policy();
-        let fixed = key.spec.expires_at.as_ref().map(|end| end.0);
-        let ttl = key
-            .spec
-            .ttl
-            .or(policy.default_ttl.filter(|_| fixed.is_none()));
-        let after = |ttl| plus(made, signed(ttl));
-        let account = self.account.spec.expires_at.as_ref().map(|end| end.0);
-        [fixed, account, ttl.map(after), policy.max_ttl.map(after)]
-            .into_iter()
-            .flatten()
-            .min()
+        end(key, &self.account, self.policy(), made)
     }
+}
+
+/// When a generation of a key that was made then dies. The sidecar decides the same.
+pub(super) fn end(
+    key: &ZenAPIKey,
+    account: &ZenServiceAccount,
+    policy: &KeyPolicy,
+    made: Timestamp,
+) -> Option<Timestamp> {
+    let fixed = key.spec.expires_at.as_ref().map(|end| end.0);
+    let ttl = key.spec.ttl;
+    let ttl = ttl.or(policy.default_ttl.filter(|_| fixed.is_none()));
+    let account = account.spec.expires_at.as_ref().map(|end| end.0);
+    let after = |ttl| plus(made, signed(ttl));
+    [fixed, account, ttl.map(after), policy.max_ttl.map(after)]
+        .into_iter()
+        .flatten()
+        .min()
 }
 
 /// What is waited for, and cannot be used until then.

@@ -60,6 +60,9 @@ pub(super) fn siblings(key: &ZenAPIKey, seen: &Observed, read: &Reader) -> Sibli
 
 /// An id that others chose.
 fn foreign_id(key: &ZenAPIKey, seen: &Observed, status: &ZenAPIKeyStatus) -> Option<Uuid> {
+    if let Some(id) = seen.past.id() {
+        return Some(id);
+    }
     match given(key, seen.source.as_ref()) {
         Ok(Some(given)) => Some(given.id),
         Ok(None) => adoptable(key, seen, status).map(|given| given.id),
@@ -105,7 +108,7 @@ impl ZenAPIKey {
             );
             return Err(stalled(reason::POLICY_VIOLATION, message));
         }
-        if !self.is_delivered() || adopts {
+        if !self.is_delivered() || adopts || seen.past.is_claimed() {
             return Ok(());
         }
         let claim = Claim {

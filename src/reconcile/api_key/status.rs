@@ -105,6 +105,8 @@ impl Valid {
             .and_then(|made| self.parties.end(&self.object, made.0));
         let mut status = ZenAPIKeyStatus {
             key_id: Some(self.key.to_string()),
+            id_proof: self.id_proof(),
+            restored_from: self.past.restored_from(&self.old),
             account_id: Some(self.account.to_string()),
             generation: number,
             fingerprint,

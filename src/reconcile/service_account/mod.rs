@@ -4,24 +4,37 @@
 //! `NameConflict`, and have it when the oldest is gone.
 
 mod decide;
+mod identity;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use serde_json::Value;
 
-use self::decide::{Name, name_holder};
+use self::{
+    decide::{Name, name_holder},
+    identity::{Identity, has_past, is_set_up},
+};
 use super::{
     Fresh, Reader, Reconciled,
     error::{CallError, Invalid},
-    plan::{Fact, Plan, Verdict},
+    plan::{Doomed, Fact, Note, Plan, Verdict},
+    record::{
+        farewell::Wish,
+        revival::{Lookup, lookup},
+    },
 };
-use crate::api::{
-    KeyCount, ZenAPIKey, ZenServiceAccount, ZenServiceAccountStatus, condition, reason,
-    whole_seconds,
+use crate::{
+    api::{
+        KeyCount, ZenAPIKey, ZenServiceAccount, ZenServiceAccountStatus, condition, reason,
+        whole_seconds,
+    },
+    auth::keyring::Keyring,
 };
 
 pub use decide::holds_name;
+pub use identity::identity;
 
 /// What a decision about an account needs.
 #[derive(Debug)]
@@ -29,12 +42,19 @@ pub struct Observed {
     server_exists: bool,
     name: Name,
     keys: Vec<Arc<ZenAPIKey>>,
+    /// Where its id may be another than its UID.
+    keyring: Option<Arc<Keyring>>,
+    past: Lookup,
+    /// The record that it continues, if that is still there.
+    spent: Option<Doomed>,
 }
 
 /// An account that can be used.
 #[derive(Debug)]
 pub struct Valid {
-    id: String,
+    identity: Identity,
+    is_restored: bool,
+    spent: Option<Doomed>,
     name: String,
     activity: Fact,
     /// When time alone changes whether it is active.
@@ -60,10 +80,21 @@ impl Reconciled for ZenServiceAccount {
             key.namespace().as_ref() == Some(&namespace)
                 && key.spec.service_account_ref.name == self.name_any()
         };
+        let server = read.server(&namespace, &self.spec.server_ref.name);
+        let restored_from = self.status.as_ref().and_then(|s| s.restored_from.as_ref());
+        let mut keyring = None;
+        let mut past = Lookup::New;
+        if let Some(server) = server.as_ref().filter(|_| has_past(self)) {
+            keyring = read.keyring(server).await?;
+            if let Some(keyring) = keyring.as_ref().filter(|_| !is_set_up(self)) {
+                past = lookup(self, self.spec.deletion_policy, read, keyring).await?;
+            }
+        }
         Ok(Observed {
-            server_exists: read
-                .server(&namespace, &self.spec.server_ref.name)
-                .is_some(),
+            keyring,
+            past,
+            spent: restored_from.and_then(|uid| read.record(&namespace, uid)),
+            server_exists: server.is_some(),
             name: name_holder(self, &read.views().accounts),
             keys: read.views().keys.state_filter(ours),
         })
@@ -108,11 +139,18 @@ impl Reconciled for ZenServiceAccount {
                 unwatched: false,
             });
         }
-        let id = self.uid().unwrap_or_default();
-        let keys = summary(&id, &seen.keys, now);
+        let identity = self.identify(&seen, now)?;
+        let keys = summary(&identity.id, &seen.keys, now);
         let (activity, changes) = activity(self, now);
+        let is_restored = matches!(seen.past, Lookup::Continues(_));
+        let spent = match seen.past {
+            Lookup::Continues(revival) => Some(revival.spent),
+            _ => seen.spent,
+        };
         Ok(Valid {
-            id,
+            identity,
+            is_restored,
+            spent,
             name,
             activity,
             changes,
@@ -121,27 +159,55 @@ impl Reconciled for ZenServiceAccount {
     }
 
     fn plan(valid: Valid, _: &mut impl Fresh) -> Plan<ZenServiceAccountStatus> {
+        let status = ZenServiceAccountStatus {
+            account_id: Some(valid.identity.id),
+            id_proof: valid.identity.proof,
+            restored_from: valid.identity.restored_from,
+            next_expiry_time: valid.keys.next_expiry.map(whole_seconds),
+            keys: valid.keys.count,
+            ..ZenServiceAccountStatus::default()
+        };
         Plan {
-            record: None,
+            // Before the record goes of which it is made.
+            record: valid.is_restored.then(|| status.clone()),
             children: Vec::new(),
-            prune: Vec::new(),
+            prune: valid.spent.into_iter().collect(),
             restarts: Vec::new(),
             verdict: Verdict::Ready {
                 message: format!("account {:?} is set up", valid.name),
             },
             facts: vec![valid.activity],
-            notes: Vec::new(),
+            notes: valid.is_restored.then(restored).into_iter().collect(),
             deadline: [valid.keys.next_expiry, valid.changes]
                 .into_iter()
                 .flatten()
                 .min(),
-            status: ZenServiceAccountStatus {
-                account_id: Some(valid.id),
-                next_expiry_time: valid.keys.next_expiry.map(whole_seconds),
-                keys: valid.keys.count,
-                ..ZenServiceAccountStatus::default()
-            },
+            status,
         }
+    }
+
+    fn wish(&self, read: &Reader) -> Option<Wish> {
+        let namespace = self.namespace().unwrap_or_default();
+        Some(Wish {
+            policy: self.spec.deletion_policy,
+            server: read.server(&namespace, &self.spec.server_ref.name),
+            secret: None,
+            is_made: is_set_up(self),
+        })
+    }
+
+    fn continues(&self, spec: &Value) -> bool {
+        spec.get("serverRef") == serde_json::to_value(&self.spec.server_ref).ok().as_ref()
+    }
+}
+
+/// What is told of an account that continues a deleted one.
+fn restored() -> Note {
+    Note {
+        warning: false,
+        reason: "Restored",
+        action: "Restore",
+        message: "continues the deleted account of this name: its keys are accepted again".into(),
     }
 }
 

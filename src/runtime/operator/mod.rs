@@ -45,6 +45,7 @@ use crate::{
         metrics::Metrics,
         queue::Pace,
         reader::Views,
+        record::keeper,
         server,
         watch::{Seen, keeper, metadata, objects, watch as follow},
     },
@@ -330,7 +331,7 @@ fn controllers(
         )
         .boxed(),
         driver::run(
-            tools,
+            tools.clone(),
             (),
             fresh,
             views.keys,
@@ -338,6 +339,7 @@ fn controllers(
             pace(keys, Duration::ZERO),
         )
         .boxed(),
+        keeper::run(tools, routes.records(), pace(4, Duration::ZERO)).boxed(),
     ];
     join_all(work).map(drop).boxed()
 }

@@ -6,16 +6,17 @@ use std::{
     sync::Arc,
 };
 
-use futures::Stream;
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 use parking_lot::Mutex;
 
 use crate::{
-    api::{ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount},
+    api::{Record, ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount, label},
     reconcile::{
         Reconciled,
         echo::{Echoes, Uid, digest},
-        made::Made,
+        made::{Made, Place},
         reader::Views,
         watch::{Seen, Triggers},
     },
@@ -29,6 +30,7 @@ pub struct Routes {
     accounts: Triggers<ZenServiceAccount>,
     keys: Triggers<ZenAPIKey>,
     devices: Triggers<ZenDevice>,
+    records: Triggers<Secret>,
     known: Mutex<HashMap<Uid, Known>>,
     /// The names of accounts, as last seen.
     names: Mutex<HashMap<Uid, String>>,
@@ -55,6 +57,7 @@ impl Routes {
             accounts: Triggers::default(),
             keys: Triggers::default(),
             devices: Triggers::default(),
+            records: Triggers::default(),
             known: Mutex::default(),
             names: Mutex::default(),
         }
@@ -80,12 +83,36 @@ impl Routes {
         self.devices.listen(&self.views.devices)
     }
 
+    /// Records of deleted objects that need a look, from now on.
+    pub fn records(&self) -> impl Stream<Item = Place> + Send + use<> {
+        let records = self.views.secrets.records();
+        let records = records.iter().map(|made| made.place().to_ref());
+        self.records
+            .listen_from(records.collect())
+            .map(|record| Place::of(&record))
+    }
+
     /// No more looks begin.
     pub fn close(&self) {
         self.servers.close();
         self.accounts.close();
         self.keys.close();
         self.devices.close();
+        self.records.close();
+    }
+
+    /// What was recorded of an object is looked at once that is gone, and once another took it
+    /// over.
+    fn recorded<K: Resource>(&self, seen: &Seen<K>, restored_from: Option<&str>) {
+        let meta = seen.object().meta();
+        let gone = matches!(seen, Seen::Gone(_)).then_some(meta.uid.as_deref());
+        for uid in [gone.flatten(), restored_from].into_iter().flatten() {
+            let namespace = meta.namespace.as_deref().unwrap_or_default();
+            let name = Record::secret_name(uid);
+            if let Some(record) = self.views.secrets.get(namespace, &name) {
+                self.records.send(record.place().to_ref());
+            }
+        }
     }
 
     /// A server changed: itself, and when its address or secrets did, its accounts and keys.
@@ -101,6 +128,7 @@ impl Routes {
             policy.max_ttl.map(|ttl| ttl.0),
             policy.max_per_account,
             policy.require_rotation_within.map(|within| within.0),
+            server.spec.policy.undo_window.map(|window| window.0),
         );
         let device = &server.spec.auth.device;
         let devices = (
@@ -130,6 +158,8 @@ impl Routes {
     /// An account changed: itself; and its keys, and those who want its name or the one it had.
     pub fn account(&self, seen: &Seen<ZenServiceAccount>) {
         let account = seen.object();
+        let status = account.status.as_ref();
+        self.recorded(seen, status.and_then(|s| s.restored_from.as_deref()));
         if self.asks(seen) {
             self.accounts.send(ObjectRef::from_obj(&**account));
         }
@@ -139,6 +169,10 @@ impl Routes {
             account.spec.valid_from.as_ref().map(|t| t.0),
             account.spec.expires_at.as_ref().map(|t| t.0),
             &account.spec.server_ref.name,
+            account
+                .status
+                .as_ref()
+                .map(|s| (&s.account_id, &s.id_proof)),
         );
         if !self.offers(seen, offer) {
             return;
@@ -160,6 +194,8 @@ impl Routes {
     /// A key changed: itself; and when it may log in now or not any more, its account.
     pub fn key(&self, seen: &Seen<ZenAPIKey>) {
         let key = seen.object();
+        let status = key.status.as_ref();
+        self.recorded(seen, status.and_then(|s| s.restored_from.as_deref()));
         if self.asks(seen) {
             self.keys.send(ObjectRef::from_obj(&**key));
         }
@@ -183,6 +219,10 @@ impl Routes {
     pub fn owned(&self, made_kind: &str, seen: &Seen<Made>) {
         let made = seen.object();
         let namespace = made.namespace();
+        if made.is_record {
+            self.echoes.forget(&made.uid);
+            return self.records.send(made.place().to_ref());
+        }
         let controller = made.controller.as_ref();
         let (kind, name) = controller.map_or(("", ""), |owner| (owner.kind, &*owner.name));
         if kind == "ZenServer" && made_kind == "Secret" {
@@ -264,7 +304,13 @@ impl Routes {
             self.echoes.forget(uid);
             return false;
         }
+        // Whoever writes to what is retained takes care of it from then on, whatever it is.
+        let retained = meta
+            .labels
+            .as_ref()
+            .is_some_and(|l| l.contains_key(label::RETAINED));
         let asked = (
+            retained.then_some(&meta.resource_version),
             meta.generation,
             &meta.annotations,
             &meta.labels,

@@ -29,7 +29,7 @@ use self::follow::{Change, Collection, follow};
 use super::{Settings, State, Store, Unavailable, View};
 use crate::{
     api::{ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount},
-    auth::{directory::Directory, keyring::Keyring},
+    auth::{api_key::Pepper, directory::Directory, keyring::Keyring},
 };
 
 pub use registrar::{FIELD_MANAGER as API_FIELD_MANAGER, KubeDevices, KubeRegistrar, MADE_BY_API};
@@ -182,15 +182,18 @@ impl KubeStore {
     }
 
     fn accounts(&self, change: Change<ZenServiceAccount>) {
-        let put = |directory: &mut Directory, object: &ZenServiceAccount| match project::account(
-            object,
-        ) {
-            Some(account) => directory.put_account(account),
-            None => remove(&object.metadata, |id| drop(directory.remove_account(id))),
+        let put = |parts: &mut Parts, object: &ZenServiceAccount| match project::account(object) {
+            Some(mut account) => {
+                parts.pepper().inspect(|pepper| account.prove(pepper));
+                parts.directory().put_account(account);
+            }
+            None => remove(&object.metadata, |uid| {
+                drop(parts.directory().remove_account(uid));
+            }),
         };
         match change {
             Change::FreshAt(at) => self.is_fresh(Source::Accounts, at),
-            Change::Put(object) => put(self.parts.write().directory(), &object),
+            Change::Put(object) => put(&mut self.parts.write(), &object),
             Change::Gone(meta) => {
                 let mut parts = self.parts.write();
                 remove(&meta, |id| drop(parts.directory().remove_account(id)));
@@ -199,21 +202,23 @@ impl KubeStore {
                 let ids: HashSet<_> = objects.iter().filter_map(|o| id_of(&o.metadata)).collect();
                 let mut parts = self.parts.write();
                 parts.directory().keep_accounts(&ids);
-                objects
-                    .iter()
-                    .for_each(|object| put(parts.directory(), object));
+                objects.iter().for_each(|object| put(&mut parts, object));
             }
         }
     }
 
     fn keys(&self, change: Change<ZenAPIKey>) {
-        let put = |directory: &mut Directory, object: &ZenAPIKey| match project::key(object) {
-            Some(key) => directory.put_key(key),
-            None => remove(&object.metadata, |id| drop(directory.remove_key(id))),
+        let put = |parts: &mut Parts, object: &ZenAPIKey| match project::key(object) {
+            Some(key) if parts.pepper().is_none_or(|pepper| key.is_proven(pepper)) => {
+                parts.directory().put_key(key);
+            }
+            _ => remove(&object.metadata, |uid| {
+                drop(parts.directory().remove_key(uid))
+            }),
         };
         match change {
             Change::FreshAt(at) => self.is_fresh(Source::Keys, at),
-            Change::Put(object) => put(self.parts.write().directory(), &object),
+            Change::Put(object) => put(&mut self.parts.write(), &object),
             Change::Gone(meta) => {
                 let mut parts = self.parts.write();
                 remove(&meta, |id| drop(parts.directory().remove_key(id)));
@@ -222,9 +227,7 @@ impl KubeStore {
                 let ids: HashSet<_> = objects.iter().filter_map(|o| id_of(&o.metadata)).collect();
                 let mut parts = self.parts.write();
                 parts.directory().keep_keys(&ids);
-                objects
-                    .iter()
-                    .for_each(|object| put(parts.directory(), object));
+                objects.iter().for_each(|object| put(&mut parts, object));
             }
         }
     }
@@ -340,6 +343,15 @@ impl Parts {
         self.directory().set_policy(policy);
         self.directory().set_terms(terms);
         self.usable = true;
+        if let Some(state) = &mut self.state {
+            state.directory.prove(state.keyring.pepper());
+        }
+    }
+
+    /// What ids are judged by. Without it nothing is usable, and they are judged once it is there.
+    fn pepper(&self) -> Option<&Pepper> {
+        let state = self.state.as_ref().filter(|_| self.usable)?;
+        Some(state.keyring.pepper())
     }
 }
 

@@ -2,17 +2,19 @@
 //! allows nothing.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::ResourceExt;
 use uuid::Uuid;
 
 use crate::{
     api::{
-        ApiDuration, Authorization, KeyGeneration, KeyPolicy, SecureHeaders, SourceType, ZenAPIKey,
-        ZenAPIKeyStatus, ZenDevice, ZenServer, ZenServerSpec, ZenServiceAccount,
+        ApiDuration, Authorization, DeletionPolicy, KeyGeneration, KeyPolicy, RECORD_FINALIZER,
+        SecureHeaders, SourceType, ZenAPIKey, ZenAPIKeyStatus, ZenDevice, ZenServer, ZenServerSpec,
+        ZenServiceAccount, annotation,
     },
     auth::{
         address::Proxies,
+        api_key::Verifier,
         device::{Approval, Device, Terms},
         device_code::Origin,
         directory::{Account, Generation, Key, Lifetimes, Seen, Window},
@@ -25,14 +27,42 @@ pub(super) fn id(uid: Option<&str>) -> Option<Uuid> {
     uid?.parse().ok()
 }
 
+/// Whether an object is being deleted, and not to be made again. Nobody needs to be asked for it:
+/// this holds while the operator is down.
+fn is_ending(meta: &ObjectMeta, policy: DeletionPolicy) -> bool {
+    let is_held = || {
+        meta.finalizers
+            .iter()
+            .flatten()
+            .any(|f| f == RECORD_FINALIZER)
+    };
+    let is_forced = || {
+        let annotations = meta.annotations.as_ref();
+        annotations
+            .and_then(|all| all.get(annotation::FORCE))
+            .is_some_and(|value| value == "true")
+    };
+    meta.deletion_timestamp.is_some()
+        && (policy == DeletionPolicy::Delete || is_forced() || !is_held())
+}
+
 /// An account, unless it is being deleted.
 pub(super) fn account(object: &ZenServiceAccount) -> Option<Account> {
-    if object.metadata.deletion_timestamp.is_some() {
+    if is_ending(&object.metadata, object.spec.deletion_policy) {
         return None;
     }
-    let id = id(object.metadata.uid.as_deref())?;
+    let uid = id(object.metadata.uid.as_deref())?;
     let name = object.zenml_name().to_owned();
-    let mut account = Account::new(id, object.name_any(), name, created(object)?);
+    let mut account = Account::new(uid, object.name_any(), name, created(object)?);
+    if let Some(status) = &object.status
+        && let Some(proof) = status
+            .id_proof
+            .as_ref()
+            .and_then(|proof| proof.parse().ok())
+        && let Some(given) = id(status.account_id.as_deref())
+    {
+        account.claim = Some((given, proof));
+    }
     account.description.clone_from(&object.spec.description);
     account.active = object.spec.active;
     account.admin = object.spec.is_admin;
@@ -44,15 +74,17 @@ pub(super) fn account(object: &ZenServiceAccount) -> Option<Account> {
 
 /// A key, unless it is being deleted or was never made.
 pub(super) fn key(object: &ZenAPIKey) -> Option<Key> {
-    if object.metadata.deletion_timestamp.is_some() {
+    if is_ending(&object.metadata, object.spec.deletion_policy) {
         return None;
     }
     let status = object.status.as_ref()?;
     let spec = &object.spec;
+    let (key_id, proof) = key_id(object, status)?;
     let generation = |recorded| generation(recorded, status);
     Some(Key {
         uid: id(object.metadata.uid.as_deref())?,
-        id: key_id(object, status)?,
+        id: key_id,
+        proof,
         object: object.name_any(),
         name: object.zenml_name().to_owned(),
         description: spec.description.clone(),
@@ -109,17 +141,21 @@ fn origin(of: &Authorization) -> Origin {
     }
 }
 
-/// The id in the key's text. Where the spec, or the object itself, determines it, a status that
-/// says something else was not written by the operator.
-fn key_id(object: &ZenAPIKey, status: &ZenAPIKeyStatus) -> Option<Uuid> {
+/// The id in the key's text, and what shows that it is. Where the spec, or the object itself,
+/// determines it, a status that says something else without a proof was not written by the operator.
+fn key_id(object: &ZenAPIKey, status: &ZenAPIKeyStatus) -> Option<(Uuid, Option<Verifier>)> {
     let recorded = id(status.key_id.as_deref())?;
     let source = &object.spec.source;
     let wanted = match source.source_type {
-        SourceType::Generated => id(object.metadata.uid.as_deref()),
-        SourceType::Verifier => id(Some(&source.verifier.as_ref()?.key_id)),
-        SourceType::ValueFrom => Some(recorded),
+        SourceType::Generated => id(object.metadata.uid.as_deref())?,
+        SourceType::Verifier => id(Some(&source.verifier.as_ref()?.key_id))?,
+        SourceType::ValueFrom => recorded,
     };
-    wanted.filter(|wanted| *wanted == recorded)
+    if wanted == recorded {
+        return Some((recorded, None));
+    }
+    let proof = status.id_proof.as_ref()?.parse().ok()?;
+    (source.source_type == SourceType::Generated).then_some((recorded, Some(proof)))
 }
 
 fn generation(recorded: &KeyGeneration, status: &ZenAPIKeyStatus) -> Option<Generation> {
@@ -224,6 +260,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::auth::{
+        api_key::Pepper,
+        directory::{KIND_ACCOUNT, KIND_KEY},
+    };
 
     const UID: &str = "11111111-0000-4000-8000-000000000001";
     const OTHER: &str = "22222222-0000-4000-8000-000000000002";
@@ -295,5 +335,73 @@ mod tests {
             let key = key(&object(source, &recorded));
             assert_eq!(key.is_some(), exists, "{source} {recorded}");
         }
+    }
+
+    /// What is decided while the operator is down.
+    #[test]
+    fn what_is_being_deleted_is_refused_unless_it_is_to_be_retained() {
+        let at = "2026-01-05T00:00:00Z";
+        let held = json!([RECORD_FINALIZER]);
+        let cases = [
+            ("Delete", Some(at), &held, false, false),
+            ("Retain", Some(at), &held, false, true),
+            ("Retain", Some(at), &held, true, false),
+            (
+                "Retain",
+                Some(at),
+                &json!(["foregroundDeletion"]),
+                false,
+                false,
+            ),
+            ("Delete", None, &held, false, true),
+        ];
+        for (n, (policy, deleted, finalizers, forced, accepted)) in cases.into_iter().enumerate() {
+            let mut object = serde_json::to_value(object(&verifier(OTHER), &json!(OTHER))).unwrap();
+            object["spec"]["deletionPolicy"] = json!(policy);
+            object["metadata"]["deletionTimestamp"] = json!(deleted);
+            object["metadata"]["finalizers"] = finalizers.clone();
+            object["metadata"]["annotations"] = json!({(annotation::FORCE): forced.to_string()});
+            let key = key(&serde_json::from_value(object).unwrap());
+            assert_eq!(key.is_some(), accepted, "case {n}");
+        }
+    }
+
+    /// An id that is not an object's own is judged by the server's pepper.
+    #[test]
+    fn a_claimed_id_needs_a_proof_of_this_object() {
+        let pepper = Pepper::new([7; 32]);
+        let (uid, other): (Uuid, Uuid) = (UID.parse().unwrap(), OTHER.parse().unwrap());
+        let generated = json!({"type": "Generated"});
+        let with = |proof: Verifier| {
+            let mut object = object(&generated, &json!(OTHER));
+            object.spec.delivery = crate::api::Delivery::default();
+            object.status.as_mut().unwrap().id_proof = Some(proof.to_hex());
+            key(&object).unwrap()
+        };
+        assert!(with(pepper.identity(KIND_KEY, uid, other)).is_proven(&pepper));
+        for forged in [
+            pepper.identity(KIND_KEY, other, uid),
+            pepper.identity(KIND_KEY, other, other),
+            pepper.identity(KIND_ACCOUNT, uid, other),
+            Pepper::new([8; 32]).identity(KIND_KEY, uid, other),
+        ] {
+            assert!(!with(forged).is_proven(&pepper));
+        }
+
+        let account = |proof: Verifier| {
+            let object = json!({
+                "apiVersion": "zenop.dev/v1alpha1", "kind": "ZenServiceAccount",
+                "metadata": {"name": "ci", "uid": UID, "creationTimestamp": "2026-01-01T00:00:00Z"},
+                "spec": {"serverRef": {"name": "prod"}},
+                "status": {"accountId": OTHER, "idProof": proof.to_hex()},
+            });
+            let mut account = account(&serde_json::from_value(object).unwrap()).unwrap();
+            assert_eq!(account.id, uid, "nothing is believed before it is proven");
+            account.prove(&pepper);
+            account.id
+        };
+        assert_eq!(account(pepper.identity(KIND_ACCOUNT, uid, other)), other);
+        assert_eq!(account(pepper.identity(KIND_ACCOUNT, other, uid)), uid);
+        assert_eq!(account(pepper.identity(KIND_KEY, uid, other)), uid);
     }
 }

@@ -65,7 +65,7 @@ fn due_accounts(directory: &Directory) -> Vec<Due> {
         let seen = due(account)?;
         Some(Due {
             object: account.object.clone(),
-            uid: account.id,
+            uid: account.uid,
             status: json!({"lastAuthenticatedTime": whole_seconds(seen)}),
         })
     };
@@ -188,6 +188,7 @@ mod tests {
         Key {
             uid: Uuid::from_u128(1),
             id: Uuid::from_u128(2),
+            proof: None,
             object: "ci".into(),
             name: "ci".into(),
             description: String::new(),

@@ -91,6 +91,7 @@ impl MemoryStore {
         state.directory.put_key(Key {
             uid: object.uid,
             id: new.id,
+            proof: None,
             object: object.name.clone(),
             name: new.name,
             description: new.description,

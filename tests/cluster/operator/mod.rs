@@ -17,6 +17,7 @@ mod main_job;
 mod parties;
 mod policy;
 mod rest;
+mod retain;
 mod rotation;
 mod schema;
 mod unused;

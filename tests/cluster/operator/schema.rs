@@ -46,6 +46,7 @@ fn bad_servers() -> Refused {
     let server = || server("bad");
     let ttl = "tokenTTL must be between 1m and 168h";
     let stale = "maxStaleness must be between 5s and 10m";
+    let window = "undoWindow must be longer than 0s and at most 720h";
     let name = "the name must be one of a Service";
     vec![
         (
@@ -99,6 +100,8 @@ fn bad_servers() -> Refused {
             "tokenTTL",
         ),
         (set(server(), "auth/maxStaleness", json!("4s")), stale),
+        (set(server(), "policy/undoWindow", json!("0s")), window),
+        (set(server(), "policy/undoWindow", json!("721h")), window),
         (set(server(), "auth/maxStaleness", json!("601s")), stale),
         (
             set(server(), "secureHeaders/server", json!("")),
@@ -358,7 +361,10 @@ async fn defaults_are_as_documented_and_a_new_object_says_that_nothing_was_obser
         auth["tokenTTL"] = json!("2h");
         ensure!(spec(&object)["auth"] == auth);
         let object = site.apply(&account("ci")).await?;
-        ensure!(spec(&object) == json!({"serverRef": {"name": "prod"}, "active": true, "isAdmin": false}));
+        ensure!(spec(&object) == json!({
+            "serverRef": {"name": "prod"}, "active": true, "isAdmin": false,
+            "deletionPolicy": "Delete",
+        }));
         let object = site.apply(&key("main")).await?;
         let keys = json!({
             "url": "ZENML_STORE_URL", "key": "ZENML_STORE_API_KEY",
@@ -366,6 +372,7 @@ async fn defaults_are_as_documented_and_a_new_object_says_that_nothing_was_obser
         });
         ensure!(spec(&object) == json!({
             "serviceAccountRef": {"name": "ci"}, "active": true, "adoption": "Never",
+            "deletionPolicy": "Delete",
             "source": {"type": "Generated"},
             "delivery": {
                 "mode": "Secret", "onSecretLoss": "Rotate",

@@ -220,7 +220,8 @@ impl Site {
         let data = secret.data.context("an empty auth Secret")?;
         let keyring = Keyring::from_entries(|name| data.get(name).map(|bytes| &*bytes.0))?;
         let account: ZenServiceAccount = self.api().get("ci").await?;
-        let account = account.uid().context("no uid")?.parse()?;
+        let given = account.status.as_ref().and_then(|s| s.account_id.clone());
+        let account = given.or(account.uid()).context("no uid")?.parse()?;
         let key: ApiKey = text.parse()?;
         Ok(keyring
             .pepper()

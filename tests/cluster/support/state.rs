@@ -36,7 +36,10 @@ const PASSING: [&str; 14] = [
     "zenop.dev/owner-uid",
 ];
 /// What is drawn, or made of it.
-const DRAWN: [&str; 9] = [
+const DRAWN: [&str; 12] = [
+    "idProof",
+    "restoredFrom",
+    "zenop.dev/restore",
     "verifier",
     "fingerprint",
     "keyId",

@@ -33,7 +33,7 @@ pub use devices::KubeDevices;
 /// The field manager of specs that ZenML's API makes and changes.
 pub const FIELD_MANAGER: &str = "zenop-api";
 /// The value of `app.kubernetes.io/managed-by` of what the API made.
-pub const MADE_BY_API: &str = "zenop-api";
+pub const MADE_BY_API: &str = label::MANAGED_BY_API;
 
 /// `spec.rotation.maxRetain` where nothing is set.
 const MAX_RETAIN: Duration = Duration::from_hours(168);

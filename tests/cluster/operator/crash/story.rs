@@ -5,11 +5,14 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use zenop::{
-    api::{ZenAPIKey, ZenServiceAccount},
+    api::{DeletionPolicy, ZenAPIKey, ZenServer, ZenServiceAccount},
     auth::api_key::{ApiKey, KeySecret},
 };
 
-use crate::support::{PATIENCE, Site, accepted, account, key, ready, server, with};
+use crate::{
+    operator::retain::{forgiving, restored},
+    support::{PATIENCE, Site, accepted, account, key, ready, server, with},
+};
 
 /// What the operator is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +33,10 @@ pub enum Story {
     Deactivate,
     /// The key is deleted.
     Delete,
+    /// The key is deleted, and is to be retained.
+    Retain,
+    /// The key is deleted, and had back.
+    Restore,
 }
 
 /// How a story ends, or how it is before it begins.
@@ -55,7 +62,7 @@ const OVERLAP: Scene = Scene {
 };
 
 impl Story {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Create,
         Self::Replace,
         Self::Rotate,
@@ -64,6 +71,8 @@ impl Story {
         Self::Verifier,
         Self::Deactivate,
         Self::Delete,
+        Self::Retain,
+        Self::Restore,
     ];
 
     /// What is there when the operator starts; settled as [`ONE`], if anything is.
@@ -74,6 +83,11 @@ impl Story {
             Self::Retire => all(rotated(self, "1")),
             Self::Given => [vec![theirs(1)], all(given("1"))].concat(),
             Self::Verifier => all(hashed(1)),
+            Self::Retain => {
+                let key = with(key("main"), "spec.deletionPolicy", json!("Retain"));
+                all(with(key, "spec.expiresAt", json!("2126-01-01T00:00:00Z")))
+            }
+            Self::Restore => vec![forgiving("1h"), account("ci"), key("main")],
             _ => all(key("main")),
         }
     }
@@ -83,6 +97,15 @@ impl Story {
         let change = match self {
             Self::Replace => return site.delete::<Secret>("main-key").await,
             Self::Delete => return site.delete::<ZenAPIKey>("main").await,
+            Self::Retain => {
+                deleted(site).await?;
+                let again = |key: &ZenAPIKey| key.metadata.deletion_timestamp.is_none();
+                return site.until("main", "made again", again).await.map(drop);
+            }
+            Self::Restore => {
+                let uid = deleted(site).await?;
+                vec![restored(key("main"), &uid)]
+            }
             Self::Create => vec![server("prod"), account("ci"), key("main")],
             Self::Rotate | Self::Retire => vec![rotated(self, "2")],
             // It is looked at every half a minute, and when its key changes.
@@ -102,7 +125,7 @@ impl Story {
     /// How it is to end.
     pub fn after(self) -> Scene {
         match self {
-            Self::Create => ONE,
+            Self::Create | Self::Retain | Self::Restore => ONE,
             Self::Replace | Self::Rotate | Self::Given | Self::Verifier => OVERLAP,
             Self::Retire => Scene {
                 accepted: &[2],
@@ -144,7 +167,20 @@ impl Scene {
                 let is = |key: &ZenAPIKey| ready(key) && accepted(key) == self.accepted;
                 let what = format!("with generations {:?}", self.accepted);
                 site.until("main", &what, is).await?;
-                ensure!(key.finalizers().is_empty(), "a finalizer holds it up");
+                let held = key.spec.deletion_policy == DeletionPolicy::Retain
+                    || site
+                        .api::<ZenServer>()
+                        .get("prod")
+                        .await?
+                        .spec
+                        .policy
+                        .undo_window
+                        .is_some();
+                ensure!(
+                    key.finalizers().is_empty() != held,
+                    "{:?}",
+                    key.finalizers()
+                );
             }
             None => {
                 let gone = |secret: Option<&Secret>| secret.is_none();
@@ -165,6 +201,15 @@ impl Scene {
             .await?;
         site.settled().await
     }
+}
+
+/// Deletes the key, and waits until it is gone. Returns its UID.
+async fn deleted(site: &Site) -> Result<String> {
+    let key: ZenAPIKey = site.api().get("main").await?;
+    let uid = key.uid().context("no uid")?;
+    site.delete::<ZenAPIKey>("main").await?;
+    site.until_gone::<ZenAPIKey>("main", &uid).await?;
+    Ok(uid)
 }
 
 fn rotated(story: Story, trigger: &str) -> Value {
