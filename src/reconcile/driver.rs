@@ -296,7 +296,9 @@ impl<K: Reconciled> Pass<'_, K> {
         echoes.will_say(&owner.reference.uid, digest(Some(&status)));
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let patch = Patch::Apply(&body);
-        let written = call(what, api.patch_status(&name, &parameters, &patch)).await?;
+        let written = call(what, api.patch_status(&name, &parameters, &patch)).await;
+        // One that is carried out later says what may not be true any more.
+        let written = written.inspect_err(|_| echoes.takes_back(&owner.reference.uid))?;
         echoes.wrote_status(&written);
         self.version = written.resource_version();
         self.status = status;

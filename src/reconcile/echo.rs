@@ -77,6 +77,11 @@ impl Echoes {
         *last = [last[1], digest];
     }
 
+    /// A status may not have been written. If a watch shows it yet, that is news.
+    pub fn takes_back(&self, uid: &str) {
+        self.said.lock().remove(&Uid::from(uid));
+    }
+
     /// Whether a watch shows a status that we wrote. Each is recognised once, and then forgotten.
     pub fn is_own_status(&self, uid: &str, digest: u64) -> bool {
         let uid = Uid::from(uid);
