@@ -84,6 +84,10 @@ pub struct ZenServerSpec {
     #[serde(default)]
     pub policy: Policy,
 
+    /// Which pages of other sites may call the server from a browser. Default: none.
+    #[serde(default)]
+    pub cors: Cors,
+
     /// Security headers of every answer.
     #[serde(default)]
     pub secure_headers: SecureHeaders,
@@ -206,6 +210,10 @@ pub struct Auth {
     #[serde(default = "max_staleness")]
     pub max_staleness: ApiDuration,
 
+    /// How often who may fail before who has to wait.
+    #[serde(default)]
+    pub rate_limit: RateLimit,
+
     /// Networks of the proxies in front of the server. What they say in `X-Forwarded-For` of a
     /// client's address is believed; of any other sender it is not, and while there are none,
     /// of nobody. Example: `[10.0.0.0/8, "2001:db8::/32"]`.
@@ -293,11 +301,39 @@ impl Default for Auth {
         Self {
             token_ttl: token_ttl(),
             max_staleness: max_staleness(),
+            rate_limit: RateLimit::default(),
             trusted_proxies: Vec::new(),
             record_addresses: record_addresses(),
             device: DeviceAuth::default(),
         }
     }
+}
+
+/// Limits, each a number in a period (`m`, `h`, `d`), or two of them that both hold. The replicas
+/// that are ready share them evenly. They are held in memory, and begin anew with a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RateLimit {
+    /// Failed logins of one key id, and from one address (IPv6: of one /64 network). Who fails
+    /// more often is told to wait. A right API key is let in all the same. Example: `5/m,1000/d`.
+    #[serde(default = "login_rate")]
+    #[schemars(
+        length(max = 16),
+        regex(pattern = r"^[1-9][0-9]{0,3}/[mhd](,[1-9][0-9]{0,3}/[mhd])?$")
+    )]
+    pub login: String,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self {
+            login: login_rate(),
+        }
+    }
+}
+
+fn login_rate() -> String {
+    "10/m,1000/d".into()
 }
 
 fn record_addresses() -> bool {
@@ -321,6 +357,31 @@ fn token_ttl() -> ApiDuration {
 
 fn max_staleness() -> ApiDuration {
     ApiDuration::from_secs(30)
+}
+
+/// Which pages of other sites may call the server from a browser.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("!self.allowCredentials || !has(self.origins) || !self.origins.exists(o, o == '*')", "origin * cannot be used with credentials")
+)]
+pub struct Cors {
+    /// Their origins, or `*` for all. Example: `[https://dashboard.example.org]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "origins")]
+    pub origins: Vec<String>,
+
+    /// Whether they may send cookies along.
+    #[serde(default)]
+    pub allow_credentials: bool,
+}
+
+fn origins(_: &mut SchemaGenerator) -> Schema {
+    let origin = r"^(\*|https?://[^/?#@*\s]+)$";
+    json_schema!({
+        "type": "array", "maxItems": 32,
+        "items": {"type": "string", "maxLength": 253, "pattern": origin},
+    })
 }
 
 /// Security headers by name, each the default, `off`, or a text of its own.

@@ -8,6 +8,7 @@ mod devices;
 pub mod directory;
 mod identity;
 pub mod keyring;
+pub mod limit;
 pub mod principal;
 mod roster;
 pub mod seal;

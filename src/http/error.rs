@@ -16,7 +16,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::{
-    auth::principal::Refused,
+    auth::{limit::Exceeded, principal::Refused},
     store::{NotChanged, Unavailable, registrar::Declared},
     wire::{
         error::{Exception, Plain, Raised, Unexpected},
@@ -125,6 +125,9 @@ pub enum Refusal {
     /// A login without what its grant needs.
     #[error("{0}")]
     Form(&'static str),
+    /// There were too many failures.
+    #[error(transparent)]
+    TooMany(#[from] Exceeded),
     /// A grant that is not served.
     #[error("Unsupported grant type: {0}.")]
     Grant(Grant),
@@ -225,6 +228,11 @@ impl IntoResponse for Refusal {
             Self::Form(_) | Self::Grant(_) | Self::UnknownGrant | Self::BrokenBody => {
                 plain(StatusCode::BAD_REQUEST)
             }
+            Self::TooMany(over) => (
+                [(RETRY_AFTER, HeaderValue::from(over.retry_after))],
+                plain(StatusCode::TOO_MANY_REQUESTS),
+            )
+                .into_response(),
             Self::NotFound => plain(StatusCode::NOT_FOUND),
             Self::Method(allowed) => {
                 ([(ALLOW, allowed)], plain(StatusCode::METHOD_NOT_ALLOWED)).into_response()

@@ -9,6 +9,7 @@ mod changes;
 mod error;
 mod extract;
 mod layers;
+mod limiter;
 mod list;
 mod oauth;
 mod once;
@@ -39,6 +40,7 @@ pub use serve::{Limits, serve};
 
 use crate::store::{DeviceRegistrar, Registrar, Settings, Store, Unavailable, View};
 use layers::{Metrics, SecureHeaders};
+use limiter::Limiter;
 use once::Answers;
 use polls::Polls;
 use token_cache::TokenCache;
@@ -97,6 +99,7 @@ struct Inner {
     tokens: TokenCache,
     answers: Answers,
     polls: Polls,
+    limiter: Limiter,
     headers: SecureHeaders,
     metrics: Metrics,
     requests: AtomicU32,
@@ -111,6 +114,7 @@ impl App {
             tokens: TokenCache::new(options.verified_tokens),
             answers: Answers::new(),
             polls: Polls::new(),
+            limiter: Limiter::new(),
             headers: SecureHeaders::default(),
             metrics: Metrics::register(router::paths(), registry),
             requests: AtomicU32::new(0),
@@ -160,6 +164,10 @@ impl App {
 
     fn answers(&self) -> &Answers {
         &self.0.answers
+    }
+
+    fn limiter(&self) -> &Limiter {
+        &self.0.limiter
     }
 
     fn tokens(&self) -> &TokenCache {

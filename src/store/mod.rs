@@ -22,6 +22,7 @@ use crate::auth::{
     device::Terms,
     directory::{Directory, Lifetimes},
     keyring::Keyring,
+    limit::Rates,
 };
 
 /// The state of one server, as a watched view.
@@ -88,6 +89,8 @@ pub struct Settings {
     pub lifetimes: Lifetimes,
     /// How many keys an account may have.
     pub max_keys: usize,
+    /// How often a login may fail at this replica.
+    pub login_rates: Rates,
     /// The proxies that are believed which client's request they pass on.
     pub proxies: Proxies,
     /// Whether the addresses of clients may be written down.
@@ -96,8 +99,19 @@ pub struct Settings {
     pub devices: Terms,
     /// Where people reach it, if that was said: links for them begin with it.
     pub public_url: Option<String>,
+    /// Which pages of other sites may call.
+    pub cors: Cors,
     /// Security headers by ZenML's names.
     pub headers: HeaderSettings,
+}
+
+/// Which pages of other sites may call. By default none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cors {
+    /// Their origins, as `https://host:port`, or `*` for all.
+    pub origins: Vec<String>,
+    /// Whether they may send cookies. Not with `*`.
+    pub allow_credentials: bool,
 }
 
 /// A text for each security header: a value of its own, `off`, or `None` for the default.

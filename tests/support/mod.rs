@@ -22,7 +22,7 @@ use zenop::{
         keyring::Keyring,
     },
     http::Ground,
-    store::{HeaderSettings, MemoryStore, Settings, State},
+    store::{Cors, HeaderSettings, MemoryStore, Settings, State},
 };
 
 /// The server's id.
@@ -51,10 +51,12 @@ pub fn settings() -> Settings {
         max_staleness: Duration::from_secs(30),
         lifetimes: Lifetimes::default(),
         max_keys: 20,
+        login_rates: "10/m,1000/d".parse().unwrap(),
         proxies: Proxies::default(),
         record_addresses: true,
         devices: Terms::default(),
         public_url: None,
+        cors: Cors::default(),
         headers: HeaderSettings::default(),
     }
 }

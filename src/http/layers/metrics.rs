@@ -82,6 +82,7 @@ struct Login {
 pub(in crate::http) enum LoginOutcome {
     Granted,
     BadKey,
+    Limited,
     InactiveKey,
     InactiveAccount,
     InactiveDevice,
@@ -93,9 +94,10 @@ pub(in crate::http) enum LoginOutcome {
 }
 
 impl LoginOutcome {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Granted,
         Self::BadKey,
+        Self::Limited,
         Self::InactiveKey,
         Self::InactiveAccount,
         Self::InactiveDevice,

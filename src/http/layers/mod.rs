@@ -1,6 +1,7 @@
 //! What happens around every request, once: a name for it, limits, what becomes of a panic,
 //! security headers, a count and a line in the log.
 
+mod cors;
 mod metrics;
 mod secure_headers;
 
@@ -10,7 +11,7 @@ use axum::{
     extract::{MatchedPath, Request, State},
     http::{
         HeaderMap, Method,
-        header::{ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, ORIGIN},
+        header::{CONTENT_TYPE, ORIGIN},
     },
     middleware::Next,
     response::{IntoResponse, Response},
@@ -35,13 +36,18 @@ pub(super) async fn around(State(app): State<App>, mut request: Request, next: N
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or(metrics::NO_ROUTE, |path| app.metrics().route(path.as_str()));
     request.extensions_mut().insert(id.clone());
+    let origin = request.headers().get(ORIGIN).cloned();
 
-    let mut response = match limits(&request) {
-        Ok(()) => answer(app.request_timeout(), request, next, &id).await,
-        Err(refusal) => refusal.into_response(),
+    let mut response = match before(&app, &request) {
+        None => answer(app.request_timeout(), request, next, &id).await,
+        Some(answer) => answer,
     };
 
-    app.headers().put(app.settings(), &mut response);
+    let settings = app.settings();
+    if let (Some(origin), Some(settings)) = (&origin, &settings) {
+        cors::put(&settings.cors, origin, response.headers_mut());
+    }
+    app.headers().put(settings, &mut response);
     if response.extensions_mut().remove::<Traced>().is_some() {
         id.put(response.headers_mut());
     }
@@ -53,26 +59,23 @@ pub(super) async fn around(State(app): State<App>, mut request: Request, next: N
     response
 }
 
-/// What is refused whatever the route.
-fn limits(request: &Request) -> Result<(), Refusal> {
-    let headers = request.headers();
+/// What is refused, or answered, whatever the route.
+fn before(app: &App, request: &Request) -> Option<Response> {
+    let (method, headers) = (request.method(), request.headers());
     if announced_length(headers).is_some_and(|length| length > MAX_BODY) {
-        return Err(Refusal::TooLarge);
+        return Some(Refusal::TooLarge.into_response());
     }
-    match *request.method() {
-        Method::POST if is_upload(headers) => Err(Refusal::Upload),
-        Method::OPTIONS if is_preflight(headers) => Err(Refusal::Preflight),
-        _ => Ok(()),
+    if method == Method::POST && is_upload(headers) {
+        return Some(Refusal::Upload.into_response());
     }
+    let settings = app.settings();
+    let cors = settings.as_ref().map(|settings| &settings.cors);
+    cors::preflight(cors, method, headers)
 }
 
 fn is_upload(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
     content_type.is_some_and(|text| text.to_ascii_lowercase().contains("multipart/form-data"))
-}
-
-fn is_preflight(headers: &HeaderMap) -> bool {
-    headers.contains_key(ORIGIN) && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// The route's answer, or what is said in its place.

@@ -3,8 +3,9 @@
 //!
 //! 1. The form is read, and the grant found: named, or told by the fields that are there.
 //! 2. The key is checked against the view: by whom, for whom, whether it is active now.
-//! 3. A token is signed, without the view. It ends with its key at the latest.
-//! 4. What was decided is counted and logged, whichever way it went.
+//! 3. A wrong one counts, and too many are told to wait.
+//! 4. A token is signed, without the view. It ends with its key at the latest.
+//! 5. What was decided is counted and logged, whichever way it went.
 
 use axum::{extract::State, response::Response};
 use jiff::{SignedDuration, Timestamp};
@@ -24,6 +25,7 @@ use crate::{
         changes::shown,
         extract::{ClientAddress, Form, RequestId},
         layers::LoginOutcome,
+        limiter::{Attempt, Claim},
     },
     wire::login::{Grant, LoginForm, Token},
 };
@@ -45,8 +47,33 @@ pub(in crate::http) async fn login(
         claimed = Some(key.id);
         authenticate(&app, &key)
     });
+    let granted = limited(&app, claimed, address, granted);
     report(&app, &request, address, claimed, granted.as_ref());
     granted.and_then(|granted| granted.answer())
+}
+
+/// What a login comes to by how many failed before. A right key is never refused for others' wrong
+/// ones: 256 random bits are not guessed, and everybody who knows its id could lock it out.
+fn limited(
+    app: &App,
+    claimed: Option<Uuid>,
+    ClientAddress(address): ClientAddress,
+    granted: Result<Granted, Refusal>,
+) -> Result<Granted, Refusal> {
+    let claim = claimed.map(Claim::Key);
+    match (&granted, app.settings()) {
+        (Ok(_), _) => claim.into_iter().for_each(|c| app.limiter().forget(c)),
+        (Err(Refusal::Credentials(Refused::BadKey)), Some(settings)) => {
+            app.limiter().begin(&Attempt {
+                rates: settings.login_rates,
+                claim,
+                address,
+                at: app.now(),
+            })?;
+        }
+        _ => {}
+    }
+    granted
 }
 
 /// `GET /logout`: there is no session to end. A token is revoked by its key.
@@ -166,6 +193,7 @@ fn outcome(granted: Result<&Granted, &Refusal>) -> LoginOutcome {
         )) => LoginOutcome::InactiveAccount,
         Err(Refusal::Credentials(Refused::InactiveDevice { .. })) => LoginOutcome::InactiveDevice,
         Err(Refusal::Credentials(_)) => LoginOutcome::BadKey,
+        Err(Refusal::TooMany(_)) => LoginOutcome::Limited,
         Err(Refusal::Grant(_) | Refusal::UnknownGrant) => LoginOutcome::UnsupportedGrant,
         Err(Refusal::Unavailable(_) | Refusal::Unexpected) => LoginOutcome::Unavailable,
         Err(_) => LoginOutcome::BadRequest,

@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use crate::{
     api::{
-        ApiDuration, Authorization, DeletionPolicy, KeyGeneration, KeyPolicy, RECORD_FINALIZER,
-        SecureHeaders, SourceType, ZenAPIKey, ZenAPIKeyStatus, ZenDevice, ZenServer, ZenServerSpec,
-        ZenServiceAccount, annotation,
+        self, ApiDuration, Authorization, DeletionPolicy, KeyGeneration, KeyPolicy,
+        RECORD_FINALIZER, RateLimit, SecureHeaders, SourceType, ZenAPIKey, ZenAPIKeyStatus,
+        ZenDevice, ZenServer, ZenServerSpec, ZenServiceAccount, annotation,
     },
     auth::{
         address::Proxies,
@@ -18,8 +18,9 @@ use crate::{
         device::{Approval, Device, Terms},
         device_code::Origin,
         directory::{Account, Generation, Key, Lifetimes, Seen, Window},
+        limit::Rates,
     },
-    store::{HeaderSettings, Settings},
+    store::{Cors, HeaderSettings, Settings},
 };
 
 /// The id that an object has on the wire.
@@ -200,12 +201,29 @@ pub(super) fn settings(object: &ZenServer) -> Option<Settings> {
         max_staleness: object.spec.auth.max_staleness.0,
         lifetimes: lifetimes(&object.spec.policy.keys),
         max_keys: usize::try_from(object.spec.policy.keys.max_per_account).unwrap_or(0),
+        login_rates: rates(&object.spec.auth.rate_limit.login)?.shared_by(ready(object)),
         proxies: Proxies::new(object.spec.auth.trusted_proxies.iter().map(String::as_str)),
         record_addresses: object.spec.auth.record_addresses,
         devices: terms(&object.spec),
         public_url: object.spec.url.clone(),
+        cors: cors(&object.spec.cors),
         headers: headers(&object.spec.secure_headers),
     })
+}
+
+/// What the schema let through is one; the default is, in any case.
+fn rates(text: &str) -> Option<Rates> {
+    let parsed = text.parse().or_else(|_| RateLimit::default().login.parse());
+    parsed.ok()
+}
+
+/// How many replicas share a limit.
+fn ready(object: &ZenServer) -> u16 {
+    let ready = object
+        .status
+        .as_ref()
+        .map_or(1, |status| status.ready_replicas);
+    u16::try_from(ready.max(1)).unwrap_or(u16::MAX)
 }
 
 fn lifetimes(policy: &KeyPolicy) -> Lifetimes {
@@ -225,6 +243,13 @@ fn terms(spec: &ZenServerSpec) -> Terms {
         attempts: u32::try_from(auth.max_failed_attempts).unwrap_or(0),
         at_most: usize::try_from(policy.max_per_user).unwrap_or(0),
         trust_allowed: policy.trust_allowed,
+    }
+}
+
+fn cors(spec: &api::Cors) -> Cors {
+    Cors {
+        origins: spec.origins.clone(),
+        allow_credentials: spec.allow_credentials,
     }
 }
 

@@ -72,6 +72,15 @@ fn bad_servers() -> Refused {
         ),
         (set(server(), "auth/tokenTTL", json!("")), "tokenTTL"),
         (
+            set(server(), "auth/rateLimit", json!({"login": "0/m"})),
+            SHAPE,
+        ),
+        (
+            set(server(), "auth/rateLimit", json!({"login": "5/s"})),
+            SHAPE,
+        ),
+        (set(server(), "auth/rateLimit", json!({"login": ""})), SHAPE),
+        (
             set(server(), "auth/trustedProxies", json!(["10.0.0.0/33"])),
             SHAPE,
         ),
@@ -351,10 +360,13 @@ async fn defaults_are_as_documented_and_a_new_object_says_that_nothing_was_obser
         });
         let mut auth = json!({
             "tokenTTL": "1h", "maxStaleness": "30s", "recordAddresses": true, "device": device,
+            "rateLimit": {"login": "10/m,1000/d"},
         });
         let devices = json!({"maxPerUser": 20, "trustAllowed": true});
         let policy = json!({"keys": {"maxPerAccount": 20}, "devices": devices});
-        let defaults = json!({"auth": &auth, "policy": policy, "secureHeaders": {}});
+        let cors = json!({"allowCredentials": false});
+        let defaults =
+            json!({"auth": &auth, "policy": policy, "cors": cors, "secureHeaders": {}});
         ensure!(spec(&object) == defaults, "{:?}", object.data);
         let some = set(server("some"), "auth", json!({"tokenTTL": "2h"}));
         let object = site.apply(&some).await?;

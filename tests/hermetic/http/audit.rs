@@ -1,28 +1,12 @@
 //! One line of the log for each decision of authentication.
 
-use std::sync::Arc;
+use zenop::auth::address::Proxies;
 
-use zenop::{auth::address::Proxies, store::Settings};
-
-use super::{canary::Log, client::Server, sockets::Served, support};
-
-/// Changes the settings.
-fn set(server: &Server, change: impl FnOnce(&mut Settings)) {
-    let mut settings = support::settings();
-    change(&mut settings);
-    server.change(|state| state.settings = Arc::new(settings));
-}
-
-/// Logs in with a key on a socket, telling of these hops.
-async fn login(served: &Served, key: &str, hops: &str) -> String {
-    let form = format!("password={}", key.replace('=', "%3D"));
-    let request = format!(
-        "POST /api/v1/login HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-forwarded-for: {hops}\r\n\
-         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
-        form.len()
-    );
-    served.exchange(request.as_bytes()).await
-}
+use super::{
+    canary::Log,
+    limits::{login, set},
+    sockets::Served,
+};
 
 /// C14, H9, H16: the address is the right-most hop that no trusted proxy is, unless addresses are
 /// not to be written down.
@@ -43,7 +27,12 @@ async fn c14_an_audit_line_names_the_address_that_can_be_believed() {
             settings.record_addresses = record;
         });
         let guard = log.json();
-        let answer = login(&served, &key, "203.0.113.9, 198.51.100.7").await;
+        let answer = login(
+            &served,
+            &key,
+            "x-forwarded-for: 203.0.113.9, 198.51.100.7\r\n",
+        )
+        .await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         drop(guard);
         assert_eq!(log.audit().last().unwrap()["address"], address);

@@ -228,14 +228,21 @@ async fn k12_random_keys_are_all_refused() {
             id,
             secret: KeySecret::from_random(&secret),
         };
-        server.login(&key.text()).await.expect(401);
+        let told = server.login(&key.text()).await.status.as_u16();
+        // One id is tried more often than it may.
+        assert!(
+            told == 401 || told == 429 && id == server.key.id && n >= 20,
+            "{n}: {told}"
+        );
     }
     let mut shown = String::new();
     prometheus_client::encoding::text::encode(&mut shown, &server.registry).unwrap();
-    assert!(
-        shown.contains(r#"zenop_logins_total{outcome="BadKey"} 500"#),
-        "{shown}"
-    );
+    for line in [
+        r#"zenop_logins_total{outcome="BadKey"} 260"#,
+        r#"zenop_logins_total{outcome="Limited"} 240"#,
+    ] {
+        assert!(shown.contains(line), "{line} is not in {shown}");
+    }
 }
 
 /// What the account and the key say of when and for how long counts, the tighter of both, for

@@ -83,7 +83,7 @@ async fn to_end(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
 }
 
 /// The statuses of all answers in it. No body has a status line in it.
-fn statuses(answer: &str) -> Vec<u16> {
+pub fn statuses(answer: &str) -> Vec<u16> {
     let status = |text: &str| text.get(..3)?.parse().ok();
     answer
         .split("HTTP/1.1 ")
