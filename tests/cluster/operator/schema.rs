@@ -79,7 +79,6 @@ fn bad_servers() -> Refused {
             set(server(), "auth/rateLimit", json!({"login": "5/s"})),
             SHAPE,
         ),
-        (set(server(), "auth/rateLimit", json!({"login": ""})), SHAPE),
         (
             set(server(), "auth/trustedProxies", json!(["10.0.0.0/33"])),
             SHAPE,

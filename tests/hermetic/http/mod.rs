@@ -17,5 +17,6 @@ mod routes;
 mod sockets;
 mod timing;
 mod tokens;
+mod transport;
 
 use crate::support;
