@@ -195,6 +195,12 @@ impl Directory {
         self.keys.values().filter_map(|claims| claims.first())
     }
 
+    /// The key of an object, whoever has its id.
+    pub fn key_of_object(&self, uid: Uuid) -> Option<&Key> {
+        let claims = self.keys.get(self.key_ids.get(&uid)?)?;
+        claims.iter().find(|key| key.uid == uid)
+    }
+
     /// An account by id. One whose name an older account holds does not exist.
     pub fn account(&self, id: Uuid) -> Option<&Account> {
         self.accounts.get(id)
@@ -235,9 +241,9 @@ impl Directory {
 
 /// Writing: what a watch saw.
 impl Directory {
-    /// Adds or replaces an account. When it was last seen is kept.
-    pub fn put_account(&mut self, account: Account) {
-        self.accounts.put(account);
+    /// Adds or replaces an account, and returns what it was before. When it was last seen is kept.
+    pub fn put_account(&mut self, account: Account) -> Option<Account> {
+        self.accounts.put(account)
     }
 
     /// Removes the account of an object.
@@ -255,10 +261,12 @@ impl Directory {
         self.users.remove(id)
     }
 
-    /// Adds or replaces the key of an object. When its generations were last seen is kept.
-    pub fn put_key(&mut self, mut key: Key) {
+    /// Adds or replaces the key of an object, and returns what it was before. When its generations
+    /// were last seen is kept.
+    pub fn put_key(&mut self, mut key: Key) -> Option<Key> {
         key.policy = self.policy;
-        if let Some(old) = self.remove_key(key.uid) {
+        let old = self.remove_key(key.uid);
+        if let Some(old) = &old {
             for generation in &key.generations {
                 let of = |g: &&Generation| (g.number, g.verifier.print());
                 let same = old.generations.iter().find(|g| of(g) == of(&generation));
@@ -271,6 +279,7 @@ impl Directory {
         claims.reserve_exact(1);
         claims.push(key);
         claims.sort_by_key(Key::seniority);
+        old
     }
 
     /// Removes the key of an object.

@@ -163,6 +163,14 @@ impl Key {
         self.active && self.window.contains(now) && self.generations.iter().any(lives)
     }
 
+    /// Whether what is now said of this key ends it, which was usable until then: not its time, which
+    /// was known, nor its rotation.
+    pub fn is_ended_by(&self, said: &Self, now: Timestamp) -> bool {
+        let lives = |g: &Generation| said.end(g).is_none_or(|end| now < end);
+        let stays = said.active && said.window.contains(now) && self.generations.iter().any(lives);
+        self.is_active(now) && !stays
+    }
+
     /// When it was last used, as far as this process knows.
     pub fn last_used(&self) -> Option<Timestamp> {
         let used = |g: &Generation| g.recorded.max(g.seen.at());
@@ -347,6 +355,30 @@ mod tests {
         ];
         for (n, (change, default, max, wanted)) in cases.into_iter().enumerate() {
             assert_eq!(end(change, default, max), wanted, "case {n}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_ended_by_what_is_said_of_it_and_not_by_time_or_rotation() {
+        type Change = fn(&mut Key);
+        let changes: [(Change, bool); 8] = [
+            (|_| (), false),
+            (|k| k.active = false, true),
+            (|k| k.window.until = Some(at(2)), true),
+            (|k| k.window.until = Some(at(4)), false),
+            (|k| k.window.from = Some(at(4)), true),
+            (|k| k.ttl = hours(1), true),
+            (|k| k.generations.clear(), false),
+            (|k| k.generations[0].valid_until = Some(at(2)), false),
+        ];
+        for (n, (change, ends)) in changes.into_iter().enumerate() {
+            let mut said = key();
+            change(&mut said);
+            assert_eq!(key().is_ended_by(&said, at(3)), ends, "change {n}");
+            // What could not be used before is not ended again.
+            let mut over = key();
+            over.window.until = Some(at(1));
+            assert!(!over.is_ended_by(&said, at(3)), "change {n}");
         }
     }
 

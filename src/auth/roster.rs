@@ -69,10 +69,10 @@ impl<T: Member> Roster<T> {
         self.members.values()
     }
 
-    pub(super) fn put(&mut self, member: T) {
-        if let Some(old) = self.remove(member.uid()) {
-            member.learn(&old);
-        }
+    /// Adds or replaces; what was replaced.
+    pub(super) fn put(&mut self, member: T) -> Option<T> {
+        let old = self.remove(member.uid());
+        old.iter().for_each(|old| member.learn(old));
         // One that it continues may still be told to be there.
         if let Some(past) = self.members.get(&member.id()).map(Member::uid) {
             self.remove(past);
@@ -83,6 +83,7 @@ impl<T: Member> Roster<T> {
             .or_default()
             .insert(seniority(&member));
         self.members.insert(member.id(), member);
+        old
     }
 
     /// Removes the one of an object.

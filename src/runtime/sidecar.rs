@@ -33,6 +33,7 @@ pub async fn run(config: SidecarConfig) -> anyhow::Result<()> {
     let devices = KubeDevices::new(calling.clone(), &server);
     tokio::spawn(Arc::clone(&store).run(watching, calling, server));
     let mut registry = Registry::default();
+    store.register(&mut registry);
     let ground = Ground {
         store: store.clone(),
         registrar: Arc::new(registrar),

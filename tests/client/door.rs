@@ -66,6 +66,11 @@ impl Sidecar {
         self.process.log.text()
     }
 
+    /// What it shows to who measures.
+    pub async fn metrics(&self) -> Result<String> {
+        self.process.metrics().await
+    }
+
     /// Starts one with a kubeconfig; does not wait.
     pub fn launch(
         namespace: &str,

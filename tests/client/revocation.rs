@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -17,6 +17,9 @@ use crate::{
     support::{PATIENCE, Site, account, key, site, with},
 };
 
+/// It says where its metrics are.
+const LOG: &str = "error,kube_client=off,zenop::runtime::admin=info";
+
 /// Two replicas, a key, and a token of each that both accept.
 struct Scene {
     replicas: [Sidecar; 2],
@@ -27,8 +30,8 @@ struct Scene {
 async fn scene(site: &Site) -> Result<Scene> {
     let addresses = [free_address()?, free_address()?];
     let replicas = [
-        Sidecar::start(site, addresses[0]).await?,
-        Sidecar::start(site, addresses[1]).await?,
+        Sidecar::start_with(site, addresses[0], LOG).await?,
+        Sidecar::start_with(site, addresses[1], LOG).await?,
     ];
     let key = delivered(site, "main-key").await?;
     let tokens = [
@@ -102,12 +105,28 @@ async fn deactivation_and_expiry_reach_every_replica_and_can_be_undone() -> Resu
                 key("main"),
             ),
         ];
-        for (what, taken_back, restored) in cases {
-            refused_after(site, &scene, what, &taken_back).await?;
+        for (what, taken_back, restored) in &cases {
+            refused_after(site, &scene, what, taken_back).await?;
             let answer = scene.replicas[0].me(&scene.tokens[0]).await?;
             ensure!(answer.body.contains("CredentialsNotValid"), "{answer:?}");
-            site.apply(&restored).await?;
+            site.apply(restored).await?;
             scene.answer(200).await?;
+        }
+        for replica in &scene.replicas {
+            let metrics = replica.metrics().await?;
+            let value = |name: &str| {
+                let name = format!("zenop_revocation_watch_seconds_{name} ");
+                metrics
+                    .lines()
+                    .find_map(|line| line.strip_prefix(&name)?.parse::<f64>().ok())
+            };
+            ensure!(value("count") == Some(cases.len() as f64), "{metrics}");
+            let sum = value("sum").context("no sum")?;
+            ensure!(sum < 60.0, "{sum}");
+            println!(
+                "by the watch: {sum:.3} s for {} revocations, up to a second each too much",
+                cases.len()
+            );
         }
         Ok(())
     })

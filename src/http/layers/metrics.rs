@@ -183,8 +183,7 @@ impl Metrics {
         self.changes.get_or_create(&labels).inc();
     }
 
-    /// Changes that others make are not measured: Kubernetes does not say when, to more than a
-    /// second.
+    /// Exact, and of this server's own changes only. The store measures those of others, to a second.
     pub(in crate::http) fn revoked(&self, took: Duration) {
         self.revocations.observe(took.as_secs_f64());
     }

@@ -7,6 +7,7 @@
 mod follow;
 mod project;
 mod registrar;
+mod revoked;
 mod usage;
 
 use std::{
@@ -23,13 +24,21 @@ use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client};
 use parking_lot::{RwLock, RwLockReadGuard};
+use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
-use self::follow::{Change, Collection, follow};
+use self::{
+    follow::{Change, Collection, follow},
+    revoked::Revocations,
+};
 use super::{Settings, State, Store, Unavailable, View};
 use crate::{
     api::{ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount},
-    auth::{api_key::Pepper, directory::Directory, keyring::Keyring},
+    auth::{
+        api_key::Pepper,
+        directory::{Directory, Key},
+        keyring::Keyring,
+    },
 };
 
 pub use registrar::{FIELD_MANAGER as API_FIELD_MANAGER, KubeDevices, KubeRegistrar, MADE_BY_API};
@@ -54,6 +63,7 @@ pub struct KubeStore {
     /// The time of day.
     now: fn() -> Timestamp,
     changed: watch::Sender<()>,
+    revocations: Revocations,
 }
 
 /// The collections, as places in `fresh`.
@@ -89,7 +99,13 @@ impl KubeStore {
             clock,
             now,
             changed: watch::Sender::new(()),
+            revocations: Revocations::new(now),
         })
+    }
+
+    /// Has what it measures shown by `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        self.revocations.register(registry);
     }
 
     /// Keeps the view current, for ever.
@@ -182,22 +198,24 @@ impl KubeStore {
     }
 
     fn accounts(&self, change: Change<ZenServiceAccount>) {
-        let put = |parts: &mut Parts, object: &ZenServiceAccount| match project::account(object) {
-            Some(mut account) => {
-                parts.pepper().inspect(|pepper| account.prove(pepper));
-                parts.directory().put_account(account);
-            }
-            None => remove(&object.metadata, |uid| {
-                drop(parts.directory().remove_account(uid));
-            }),
+        let seen = &self.revocations;
+        let remove = |parts: &mut Parts, meta: &ObjectMeta| {
+            let old = id_of(meta).and_then(|uid| parts.directory().remove_account(uid));
+            seen.account(old, None, meta);
+        };
+        let put = |parts: &mut Parts, object: &ZenServiceAccount| {
+            let Some(mut account) = project::account(object) else {
+                return remove(parts, &object.metadata);
+            };
+            parts.pepper().inspect(|pepper| account.prove(pepper));
+            let (id, directory) = (account.id, parts.directory());
+            let old = directory.put_account(account);
+            seen.account(old, directory.account(id), &object.metadata);
         };
         match change {
             Change::FreshAt(at) => self.is_fresh(Source::Accounts, at),
             Change::Put(object) => put(&mut self.parts.write(), &object),
-            Change::Gone(meta) => {
-                let mut parts = self.parts.write();
-                remove(&meta, |id| drop(parts.directory().remove_account(id)));
-            }
+            Change::Gone(meta) => remove(&mut self.parts.write(), &meta),
             Change::All(objects) => {
                 let ids: HashSet<_> = objects.iter().filter_map(|o| id_of(&o.metadata)).collect();
                 let mut parts = self.parts.write();
@@ -208,21 +226,24 @@ impl KubeStore {
     }
 
     fn keys(&self, change: Change<ZenAPIKey>) {
-        let put = |parts: &mut Parts, object: &ZenAPIKey| match project::key(object) {
-            Some(key) if parts.pepper().is_none_or(|pepper| key.is_proven(pepper)) => {
-                parts.directory().put_key(key);
-            }
-            _ => remove(&object.metadata, |uid| {
-                drop(parts.directory().remove_key(uid))
-            }),
+        let seen = &self.revocations;
+        let remove = |parts: &mut Parts, meta: &ObjectMeta| {
+            let old = id_of(meta).and_then(|uid| parts.directory().remove_key(uid));
+            seen.key(old, None, meta);
+        };
+        let put = |parts: &mut Parts, object: &ZenAPIKey| {
+            let proven = |key: &Key| parts.pepper().is_none_or(|pepper| key.is_proven(pepper));
+            let Some(key) = project::key(object).filter(proven) else {
+                return remove(parts, &object.metadata);
+            };
+            let (uid, directory) = (key.uid, parts.directory());
+            let old = directory.put_key(key);
+            seen.key(old, directory.key_of_object(uid), &object.metadata);
         };
         match change {
             Change::FreshAt(at) => self.is_fresh(Source::Keys, at),
             Change::Put(object) => put(&mut self.parts.write(), &object),
-            Change::Gone(meta) => {
-                let mut parts = self.parts.write();
-                remove(&meta, |id| drop(parts.directory().remove_key(id)));
-            }
+            Change::Gone(meta) => remove(&mut self.parts.write(), &meta),
             Change::All(objects) => {
                 let ids: HashSet<_> = objects.iter().filter_map(|o| id_of(&o.metadata)).collect();
                 let mut parts = self.parts.write();

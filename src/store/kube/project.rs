@@ -2,7 +2,7 @@
 //! allows nothing.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, Time};
 use kube::ResourceExt;
 use uuid::Uuid;
 
@@ -274,6 +274,21 @@ fn headers(spec: &SecureHeaders) -> HeaderSettings {
         cache,
         permissions,
     }
+}
+
+/// When an object was marked for deletion, or else its spec changed last, as Kubernetes wrote it
+/// down: in whole seconds, rounded down. Who writes a status, or another's fields, does not count.
+pub(super) fn taken_back(meta: &ObjectMeta) -> Option<Timestamp> {
+    let owns_spec = |entry: &&ManagedFieldsEntry| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        entry.subresource.as_ref().is_none_or(String::is_empty)
+            && fields.is_some_and(|fields| fields.get("f:spec").is_some())
+    };
+    let entries = meta.managed_fields.iter().flatten().filter(owns_spec);
+    let changed = entries
+        .filter_map(|entry| Some(entry.time.as_ref()?.0))
+        .max();
+    time(&meta.deletion_timestamp).or(changed)
 }
 
 fn created(object: &impl ResourceExt) -> Option<Timestamp> {
