@@ -13,7 +13,7 @@ mod service_account;
 pub use api_key::{
     Consumer, ConsumerKind, ConsumerStatus, Delivery, DeliveryMode, DeliveryStatus, KeyGeneration,
     KeyState, KeyUse, OnSecretLoss, Retirement, Rotation, RotationWindow, SecretKeyRef, SecretKeys,
-    SecretTemplate, Source, SourceType, ValueFrom, VerifierSource, Weekday, ZenAPIKey,
+    SecretTemplate, Source, SourceType, UsedFrom, ValueFrom, VerifierSource, Weekday, ZenAPIKey,
     ZenAPIKeySpec, ZenAPIKeyStatus,
 };
 pub use common::{

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{
     device::{Device, DeviceState, Terms},
     directory::Directory,
+    network::Network,
     principal::{By, Principal, Refused},
     user::Stamp,
 };
@@ -89,7 +90,7 @@ impl Directory {
             device: device.id(),
             stamp,
         };
-        self.authorize_device(account, device.id(), stamp, now)?;
+        self.authorize_device(account, device.id(), stamp, now, None)?;
         Ok(Principal { account, by })
     }
 
@@ -99,13 +100,14 @@ impl Directory {
         id: Uuid,
         stamp: Option<Stamp>,
         now: Timestamp,
+        from: Option<Network>,
     ) -> Result<(), Refused> {
         let device = self.device(id).filter(|d| d.approval.account == account);
         let device = device.ok_or(Refused::Revoked)?;
         let object = match stamp {
             Some(stamp) => {
                 let user = self.user(account).ok_or(Refused::Revoked)?;
-                self.authorize_user(account, stamp, now)?;
+                self.authorize_user(account, stamp, now, from)?;
                 &user.object
             }
             None => {
@@ -115,7 +117,7 @@ impl Directory {
                         account: holder.name.clone(),
                     });
                 }
-                holder.seen.mark(now);
+                holder.seen.mark(now, from);
                 &holder.object
             }
         };
@@ -125,7 +127,7 @@ impl Directory {
         match device.state(self.terms(), now) {
             // The token proves that it was fetched, whatever this view knows of that by now.
             DeviceState::Active | DeviceState::Approved => {
-                device.seen.mark(now);
+                device.seen.mark(now, from);
                 Ok(())
             }
             DeviceState::Locked | DeviceState::Expired => {
@@ -255,7 +257,7 @@ mod tests {
                 panic!("{by:?}")
             };
             change(&mut directory);
-            let after = directory.authorize_device(account, device, stamp, now());
+            let after = directory.authorize_device(account, device, stamp, now(), None);
             assert!(after.is_err(), "change {n}");
             assert!(holder(&directory, 100, 0).is_ok(), "change {n}");
         }

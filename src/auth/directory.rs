@@ -18,6 +18,7 @@ use super::{
     api_key::{ApiKey, Pepper, Verifier},
     devices::Devices,
     keyring::Keyring,
+    network::Network,
     principal::{By, Principal, Refused},
     roster::Roster,
     token::Claims,
@@ -50,6 +51,7 @@ impl Directory {
         keyring: &Keyring,
         presented: &ApiKey,
         now: Timestamp,
+        from: Option<Network>,
     ) -> Result<Principal, Refused> {
         let account = self.key(presented.id).map_or(Uuid::nil(), |k| k.account);
         let found = self.fitting(keyring, presented, account, now);
@@ -60,7 +62,7 @@ impl Directory {
             print: generation.verifier.print(),
         };
         let principal = Principal { account, by };
-        self.authorize(&principal, now)
+        self.authorize(&principal, now, from)
             .map_err(|refused| match refused {
                 Refused::Revoked => Refused::BadKey,
                 told => told,
@@ -78,9 +80,14 @@ impl Directory {
     ///
     /// # Errors
     /// Why the token is refused.
-    pub fn check(&self, claims: &Claims, now: Timestamp) -> Result<Principal, Refused> {
+    pub fn check(
+        &self,
+        claims: &Claims,
+        now: Timestamp,
+        from: Option<Network>,
+    ) -> Result<Principal, Refused> {
         claims.check_time(now)?;
-        self.authorize(&claims.principal, now)
+        self.authorize(&claims.principal, now, from)
     }
 
     /// When everything that this principal may do ends at the latest, if it does.
@@ -135,18 +142,28 @@ impl Directory {
         held.then_some((account, key, generation))
     }
 
-    fn authorize(&self, who: &Principal, now: Timestamp) -> Result<Principal, Refused> {
+    fn authorize(
+        &self,
+        who: &Principal,
+        now: Timestamp,
+        from: Option<Network>,
+    ) -> Result<Principal, Refused> {
         match who.by {
-            By::Key { .. } => self.authorize_key(who, now)?,
-            By::Session { stamp, .. } => self.authorize_user(who.account, stamp, now)?,
+            By::Key { .. } => self.authorize_key(who, now, from)?,
+            By::Session { stamp, .. } => self.authorize_user(who.account, stamp, now, from)?,
             By::Device { device, stamp } => {
-                self.authorize_device(who.account, device, stamp, now)?;
+                self.authorize_device(who.account, device, stamp, now, from)?;
             }
         }
         Ok(*who)
     }
 
-    fn authorize_key(&self, who: &Principal, now: Timestamp) -> Result<(), Refused> {
+    fn authorize_key(
+        &self,
+        who: &Principal,
+        now: Timestamp,
+        from: Option<Network>,
+    ) -> Result<(), Refused> {
         let (account, key, generation) = self
             .holder(who)
             .filter(|(_, _, generation)| generation.is_valid(now))
@@ -162,8 +179,8 @@ impl Directory {
                 key: key.name.clone(),
             });
         }
-        account.seen.mark(now);
-        generation.seen.mark(now);
+        account.seen.mark(now, from);
+        generation.seen.mark(now, from);
         Ok(())
     }
 
@@ -172,6 +189,7 @@ impl Directory {
         id: Uuid,
         stamp: Stamp,
         now: Timestamp,
+        from: Option<Network>,
     ) -> Result<(), Refused> {
         let user = self.user(id).filter(|user| user.stamp() == stamp);
         let user = user.ok_or(Refused::Revoked)?;
@@ -180,7 +198,7 @@ impl Directory {
                 user: user.name.clone(),
             });
         }
-        user.seen.mark(now);
+        user.seen.mark(now, from);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{
     api_key::{Pepper, Verifier},
+    network::Network,
     roster::Member,
 };
 
@@ -207,6 +208,8 @@ pub struct Generation {
     pub valid_until: Option<Timestamp>,
     /// When its use was last written down.
     pub recorded: Option<Timestamp>,
+    /// From where that use was.
+    pub recorded_from: Option<Network>,
     /// When it was last used. Kept when the rest is replaced.
     pub seen: Seen,
 }
@@ -243,7 +246,8 @@ impl Window {
     }
 }
 
-/// When something was last used: in microseconds since 1970 UTC, 0 for never.
+/// When something was last used, and from where: four times the microseconds since 1970 UTC, and
+/// the code of the network, so that both change at once. 0 for never.
 #[derive(Debug, Default)]
 pub struct Seen(AtomicI64);
 
@@ -252,13 +256,19 @@ impl Seen {
     pub fn at(&self) -> Option<Timestamp> {
         match self.0.load(Ordering::Relaxed) {
             0 => None,
-            at => Timestamp::from_microsecond(at).ok(),
+            seen => Timestamp::from_microsecond(seen >> 2).ok(),
         }
     }
 
+    /// From where it was last used, if that is known.
+    pub fn from(&self) -> Option<Network> {
+        Network::of_code(self.0.load(Ordering::Relaxed) & 0b11)
+    }
+
     /// It is used at this moment.
-    pub(crate) fn mark(&self, now: Timestamp) {
-        self.0.fetch_max(now.as_microsecond(), Ordering::Relaxed);
+    pub(crate) fn mark(&self, now: Timestamp, from: Option<Network>) {
+        let seen = (now.as_microsecond() << 2) | from.map_or(0, Network::code);
+        self.0.fetch_max(seen, Ordering::Relaxed);
     }
 
     /// What another copy of the same thing knows, this one knows too.
@@ -300,6 +310,7 @@ mod tests {
                 created: Some(at(0)),
                 valid_until: None,
                 recorded: None,
+                recorded_from: None,
                 seen: Seen::default(),
             }],
             created: at(-5),
@@ -380,6 +391,24 @@ mod tests {
             over.window.until = Some(at(1));
             assert!(!over.is_ended_by(&said, at(3)), "change {n}");
         }
+    }
+
+    #[test]
+    fn what_was_seen_last_tells_when_and_from_where() {
+        let seen = Seen::default();
+        assert_eq!((seen.at(), seen.from()), (None, None));
+        seen.mark(at(2), Some(Network::Public));
+        seen.mark(at(1), Some(Network::Private));
+        assert_eq!(
+            (seen.at(), seen.from()),
+            (Some(at(2)), Some(Network::Public))
+        );
+        seen.mark(at(3), None);
+        let copy = Seen::default();
+        copy.learn(&seen);
+        assert_eq!((copy.at(), copy.from()), (Some(at(3)), None));
+        copy.mark(Timestamp::MAX, Some(Network::Loopback));
+        assert_eq!(copy.from(), Some(Network::Loopback));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod directory;
 mod identity;
 pub mod keyring;
 pub mod limit;
+pub mod network;
 pub mod principal;
 mod roster;
 pub mod seal;

@@ -117,7 +117,7 @@ mod tests {
             issued: now(),
             expires: now() + SignedDuration::from_hours(1),
         };
-        directory.check(&claims, now())
+        directory.check(&claims, now(), None)
     }
 
     #[test]

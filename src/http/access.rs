@@ -16,10 +16,11 @@ use futures::future::Either;
 
 use crate::auth::{
     api_key::{self, ApiKey},
+    network::Network,
     principal::{Principal, Refused},
 };
 
-use super::{App, Refusal};
+use super::{App, Refusal, extract::ClientAddress};
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +77,9 @@ impl Access {
         if self == Self::Anyone {
             return Ok(());
         }
-        let (caller, admin) = authenticate(request.headers(), app)?;
+        // Before the view is locked, which is read here too.
+        let from = ClientAddress::of(app, request.extensions(), request.headers()).network();
+        let (caller, admin) = authenticate(request.headers(), from, app)?;
         request.extensions_mut().insert(caller);
         match self {
             Self::Admin(action) if !admin => Err(Refusal::AdminsOnly(action)),
@@ -86,19 +89,24 @@ impl Access {
 }
 
 /// Who calls, and whether it is an administrator now.
-fn authenticate(headers: &HeaderMap, app: &App) -> Result<(Caller, bool), Refusal> {
+fn authenticate(
+    headers: &HeaderMap,
+    from: Option<Network>,
+    app: &App,
+) -> Result<(Caller, bool), Refusal> {
     let credential = bearer(headers)?.ok_or(Refusal::NotAuthenticated)?;
     let view = app.view()?;
     let now = app.now();
     let principal = if credential.starts_with(api_key::PREFIX) {
         let key: ApiKey = credential.parse().map_err(|_| Refused::BadKey)?;
-        view.directory.authenticate(&view.keyring, &key, now)?
+        view.directory
+            .authenticate(&view.keyring, &key, now, from)?
     } else {
         let server = view.settings.id;
         let claims = app
             .tokens()
             .verify(&view.keyring, server, credential, now)?;
-        view.directory.check(&claims, now)?
+        view.directory.check(&claims, now, from)?
     };
     Ok((Caller(principal), view.directory.is_admin(&principal)))
 }

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::{App, Refusal, list};
+use crate::auth::network::Network;
 
 /// The longest body of a login, in bytes.
 pub(super) const MAX_FORM: usize = 16 << 10;
@@ -91,6 +92,11 @@ impl ClientAddress {
                 .client(peer, forwarded.map(HeaderValue::as_bytes))
         });
         Self(Some(address))
+    }
+
+    /// Where it lies.
+    pub(super) fn network(self) -> Option<Network> {
+        self.0.map(Network::from)
     }
 }
 

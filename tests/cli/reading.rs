@@ -118,6 +118,11 @@ async fn a_description_tells_of_generations_conditions_and_events() -> Result<()
             .await?;
         site.settled().await?;
 
+        let used = json!([{
+            "generation": 1, "lastUsedTime": "2026-01-01T00:00:00Z", "from": "Private",
+        }]);
+        site.edit_status("main", |status| status["usage"] = used.clone())
+            .await?;
         let said = zen.ok(&["key", "describe", "main"]).await?;
         for part in [
             "Service account:",
@@ -125,6 +130,8 @@ async fn a_description_tells_of_generations_conditions_and_events() -> Result<()
             "main-key",
             "Accepted keys:",
             "Current",
+            "FROM",
+            "Private",
             "Conditions:",
             "Ready",
             "Events:",

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use zenop::api::{ZenAPIKey, ZenServiceAccount, annotation};
+use zenop::api::{UsedFrom, ZenAPIKey, ZenServiceAccount, annotation};
 
 use crate::{
     door::{Sidecar, delivered, free_address, set_up},
@@ -294,6 +294,7 @@ async fn the_last_use_is_written_down_once() -> Result<()> {
         ensure!(
             usage.len() == 1
                 && usage[0].generation == 1
+                && usage[0].from == Some(UsedFrom::Loopback)
                 && Some(&usage[0].last_used_time) == last.as_ref()
         );
         Ok(())

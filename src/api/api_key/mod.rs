@@ -13,7 +13,7 @@ pub use delivery::{Delivery, DeliveryMode, OnSecretLoss, SecretKeys, SecretTempl
 pub use rotation::{Consumer, ConsumerKind, Retirement, Rotation, RotationWindow, Weekday};
 pub use source::{SecretKeyRef, Source, SourceType, ValueFrom, VerifierSource};
 pub use status::{
-    ConsumerStatus, DeliveryStatus, KeyGeneration, KeyState, KeyUse, ZenAPIKeyStatus,
+    ConsumerStatus, DeliveryStatus, KeyGeneration, KeyState, KeyUse, UsedFrom, ZenAPIKeyStatus,
 };
 
 use super::{

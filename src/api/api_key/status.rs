@@ -182,6 +182,23 @@ pub struct KeyUse {
 
     /// When, to 5 minutes.
     pub last_used_time: Time,
+
+    /// Where the address lay that it was used from, and never the address: behind an ingress
+    /// that `auth.trustedProxies` of the server does not name, that of the ingress. Absent where it
+    /// is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<UsedFrom>,
+}
+
+/// Where an address lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UsedFrom {
+    /// In the server's own pod.
+    Loopback,
+    /// In a network that the Internet does not route to, as that of pods and nodes mostly is.
+    Private,
+    /// Anywhere else.
+    Public,
 }
 
 /// A workload that uses a key.

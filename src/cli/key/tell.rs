@@ -91,10 +91,12 @@ fn generations(page: &mut Page, status: &ZenAPIKeyStatus) {
             shown(generation.created_time.as_ref()),
             shown(generation.valid_until.as_ref()),
             shown(used.map(|used| &used.last_used_time)),
+            used.and_then(|used| used.from)
+                .map_or_else(|| "-".to_owned(), word),
         ]
     };
     let rows = status.generations.iter().map(row).collect();
-    let heads = ["GENERATION", "STATE", "MADE", "DIES", "LAST USED"];
+    let heads = ["GENERATION", "STATE", "MADE", "DIES", "LAST USED", "FROM"];
     page.table("Accepted keys", &heads, rows);
 }
 

@@ -17,6 +17,7 @@ use super::{device_login, json};
 use crate::{
     auth::{
         api_key::ApiKey,
+        network::Network,
         principal::{Principal, Refused},
         token::{self, Claims},
     },
@@ -45,7 +46,7 @@ pub(in crate::http) async fn login(
     let mut claimed = None;
     let granted = form.and_then(|Form(form)| api_key(&form)).and_then(|key| {
         claimed = Some(key.id);
-        authenticate(&app, &key)
+        authenticate(&app, &key, address.network())
     });
     let granted = limited(&app, claimed, address, granted);
     report(&app, &request, address, claimed, granted.as_ref());
@@ -132,11 +133,11 @@ fn grant(form: &LoginForm, password: bool) -> Result<Grant, Refusal> {
     }
 }
 
-fn authenticate(app: &App, key: &ApiKey) -> Result<Granted, Refusal> {
+fn authenticate(app: &App, key: &ApiKey, from: Option<Network>) -> Result<Granted, Refusal> {
     let now = app.now();
     let (principal, end, keyring, settings) = {
         let view = app.view()?;
-        let principal = view.directory.authenticate(&view.keyring, key, now)?;
+        let principal = view.directory.authenticate(&view.keyring, key, now, from)?;
         let end = view.directory.end(&principal);
         (principal, end, view.keyring.clone(), view.settings.clone())
     };

@@ -148,6 +148,7 @@ mod tests {
             .map(|used| KeyUse {
                 generation: 1,
                 last_used_time: Time(at(used)),
+                from: None,
             })
             .into_iter()
             .collect();

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use crate::{
     api::{
         self, ApiDuration, Authorization, DeletionPolicy, KeyGeneration, KeyPolicy,
-        RECORD_FINALIZER, RateLimit, SecureHeaders, SourceType, ZenAPIKey, ZenAPIKeyStatus,
-        ZenDevice, ZenServer, ZenServerSpec, ZenServiceAccount, annotation,
+        RECORD_FINALIZER, RateLimit, SecureHeaders, SourceType, UsedFrom, ZenAPIKey,
+        ZenAPIKeyStatus, ZenDevice, ZenServer, ZenServerSpec, ZenServiceAccount, annotation,
     },
     auth::{
         address::Proxies,
@@ -19,6 +19,7 @@ use crate::{
         device_code::Origin,
         directory::{Account, Generation, Key, Lifetimes, Seen, Window},
         limit::Rates,
+        network::Network,
     },
     store::{Cors, HeaderSettings, Settings},
 };
@@ -161,15 +162,37 @@ fn key_id(object: &ZenAPIKey, status: &ZenAPIKeyStatus) -> Option<(Uuid, Option<
 
 fn generation(recorded: &KeyGeneration, status: &ZenAPIKeyStatus) -> Option<Generation> {
     let usage = status.usage.iter();
-    let used = usage.filter(|usage| usage.generation == recorded.generation);
+    let of_it = usage.filter(|usage| usage.generation == recorded.generation);
+    let used = of_it.max_by_key(|usage| usage.last_used_time.0);
     Some(Generation {
         number: recorded.generation,
         verifier: recorded.verifier.parse().ok()?,
         created: time(&recorded.created_time),
         valid_until: time(&recorded.valid_until),
-        recorded: used.map(|usage| usage.last_used_time.0).max(),
+        recorded: used.map(|usage| usage.last_used_time.0),
+        recorded_from: used.and_then(|usage| usage.from).map(Network::from),
         seen: Seen::default(),
     })
+}
+
+impl From<UsedFrom> for Network {
+    fn from(recorded: UsedFrom) -> Self {
+        match recorded {
+            UsedFrom::Loopback => Self::Loopback,
+            UsedFrom::Private => Self::Private,
+            UsedFrom::Public => Self::Public,
+        }
+    }
+}
+
+impl From<Network> for UsedFrom {
+    fn from(seen: Network) -> Self {
+        match seen {
+            Network::Loopback => Self::Loopback,
+            Network::Private => Self::Private,
+            Network::Public => Self::Public,
+        }
+    }
 }
 
 fn window(from: &Option<Time>, until: &Option<Time>) -> Window {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::KubeStore;
 use crate::{
-    api::{ZenAPIKey, ZenDevice, ZenServiceAccount, whole_seconds},
+    api::{KeyUse, UsedFrom, ZenAPIKey, ZenDevice, ZenServiceAccount, whole_seconds},
     auth::{
         device::Device,
         directory::{Account, Directory, Generation, Key},
@@ -122,9 +122,17 @@ fn is_old(recorded: Option<Timestamp>, now: Timestamp) -> bool {
 fn usage(key: &Key) -> Value {
     let describe = |g: &Generation| {
         let used = g.recorded.max(g.seen.at())?;
-        Some(json!({"generation": g.number, "lastUsedTime": whole_seconds(used)}))
+        let from = match g.seen.at() == Some(used) {
+            true => g.seen.from(),
+            false => g.recorded_from,
+        };
+        Some(KeyUse {
+            generation: g.number,
+            last_used_time: whole_seconds(used),
+            from: from.map(UsedFrom::from),
+        })
     };
-    let usage: Vec<Value> = key.generations.iter().filter_map(describe).collect();
+    let usage: Vec<KeyUse> = key.generations.iter().filter_map(describe).collect();
     json!({"usage": usage, "lastUsedTime": key.last_used().map(whole_seconds)})
 }
 
@@ -164,7 +172,10 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
-    use crate::auth::directory::{Lifetimes, Window};
+    use crate::auth::{
+        directory::{Lifetimes, Window},
+        network::Network,
+    };
 
     fn at(minutes: i64) -> Timestamp {
         Timestamp::UNIX_EPOCH + SignedDuration::from_mins(10_000 + minutes)
@@ -179,9 +190,10 @@ mod tests {
                 created: None,
                 valid_until: None,
                 recorded: recorded.map(at),
+                recorded_from: recorded.map(|_| Network::Private),
                 seen: crate::auth::directory::Seen::default(),
             };
-            seen.inspect(|seen| generation.seen.mark(at(*seen)));
+            seen.inspect(|seen| generation.seen.mark(at(*seen), Some(Network::Public)));
             generation
         };
         let recorded = generations.iter().filter_map(|(recorded, _)| *recorded);
@@ -231,8 +243,8 @@ mod tests {
             written,
             json!({
                 "usage": [
-                    {"generation": 1, "lastUsedTime": Time(at(7))},
-                    {"generation": 2, "lastUsedTime": Time(at(9))},
+                    {"generation": 1, "lastUsedTime": Time(at(7)), "from": "Private"},
+                    {"generation": 2, "lastUsedTime": Time(at(9)), "from": "Public"},
                 ],
                 "lastUsedTime": Time(at(9)),
             })

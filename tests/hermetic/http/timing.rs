@@ -24,7 +24,9 @@ fn k04_an_unknown_key_takes_as_long_as_a_wrong_one() {
         for _ in 0..20_000 {
             for (key, times) in [&unknown, &wrong].into_iter().zip(&mut times) {
                 let begun = Instant::now();
-                let refused = state.directory.authenticate(&state.keyring, key, now());
+                let refused = state
+                    .directory
+                    .authenticate(&state.keyring, key, now(), None);
                 times.push(begun.elapsed());
                 refused.unwrap_err();
             }
