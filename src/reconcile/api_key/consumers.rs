@@ -22,8 +22,10 @@ use crate::{
 
 /// How many workloads of one key are restarted at a time.
 const AT_ONCE: usize = 4;
-/// When to look again at a roll-out.
+/// When to look again at a roll-out that has begun; one that lasts is looked at each time it has
+/// lasted a quarter longer, and at the latest after a minute.
 const LOOK: SignedDuration = SignedDuration::from_secs(3);
+const LONGEST_LOOK: SignedDuration = SignedDuration::from_mins(1);
 /// A restart of another key counts if it came so long after ours was delivered: times are whole
 /// seconds.
 const MARGIN: SignedDuration = SignedDuration::from_secs(2);
@@ -122,11 +124,12 @@ pub(super) fn roll_out(
                 restarted = true;
                 out.restarts.push(restart(workload, key, now));
                 look(plus(now, LOOK));
-            } else {
+            } else if rested > now {
                 look(rested.max(plus(now, LOOK)));
             }
+            // Without room others are rolling, and are looked at.
         } else if !complete {
-            look(plus(now, LOOK));
+            look(plus(now, patience(workload, now)));
         }
         out.rolled &= rolled || !workload.waits;
         out.status.push(ConsumerStatus {
@@ -167,6 +170,12 @@ fn restarted_for(workload: &Workload, key: Delivered<'_>) -> bool {
 
 fn restarted_at(workload: &Workload) -> Option<Timestamp> {
     workload.annotation(annotation::RESTARTED_AT)?.parse().ok()
+}
+
+/// Until the next look at a workload that is rolling: a pod that cannot start may take days.
+fn patience(workload: &Workload, now: Timestamp) -> SignedDuration {
+    let since = restarted_at(workload).map_or(SignedDuration::ZERO, |at| now.duration_since(at));
+    (since / 4).clamp(LOOK, LONGEST_LOOK)
 }
 
 fn restart(workload: &Workload, key: Delivered<'_>, now: Timestamp) -> Restart {
@@ -283,6 +292,18 @@ mod tests {
         assert_eq!(decide(&[done]), (vec![], true, None));
         let rolling = workload(0, Some(("u", NOW - 5)), false);
         assert_eq!(decide(&[rolling]), (vec![], false, Some(3)));
+    }
+
+    #[test]
+    fn a_roll_out_that_does_not_end_is_looked_at_ever_more_seldom() {
+        let next = |ago: i64| decide(&[workload(0, Some(("u", NOW - ago)), false)]).2;
+        let looks = [0, 5, 20, 40, 200, 100_000].map(next);
+        assert_eq!(looks, [3, 3, 5, 10, 50, 60].map(Some));
+        // Those that wait for room are not looked at for themselves.
+        let stuck = |n| workload(n, Some(("u", NOW - 100_000)), false);
+        let mut all: Vec<_> = (0..4).map(stuck).collect();
+        all.push(workload(4, None, true));
+        assert_eq!(decide(&all), (vec![], false, Some(60)));
     }
 
     #[test]
