@@ -22,6 +22,8 @@ use thiserror::Error;
 use uuid::Uuid;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use super::bcrypt::BcryptHash;
+
 /// What every key's text begins with.
 pub const PREFIX: &str = "ZENKEY_";
 /// No key's text is longer; more is refused unread.
@@ -40,6 +42,10 @@ impl KeySecret {
     /// What a verifier is made of.
     pub fn digest(&self) -> KeyDigest {
         KeyDigest(Sha256::digest(self.0.as_bytes()).into())
+    }
+
+    pub(super) fn digits(&self) -> &str {
+        &self.0
     }
 
     /// How many of its 32 bytes differ from one another: few, if somebody typed it.
@@ -203,6 +209,16 @@ impl Pepper {
     pub fn seal(&self, record: &[u8]) -> Verifier {
         let mac = self.keyed().chain_update(b"zenop/record/1");
         Verifier(mac.chain_update(record).finalize().into_bytes().into())
+    }
+
+    /// What says that we accept a key of which only this hash is known. It binds the hash to account
+    /// and key: who writes another one into a status mints nothing.
+    pub fn slow_verifier(&self, account: Uuid, key: Uuid, hash: &BcryptHash) -> Verifier {
+        let hash = hash.to_string();
+        self.proof(
+            b"zenop/api-key-bcrypt/1",
+            &[account.as_bytes(), key.as_bytes(), hash.as_bytes()],
+        )
     }
 
     #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]

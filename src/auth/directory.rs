@@ -16,6 +16,7 @@ pub use super::{
 
 use super::{
     api_key::{ApiKey, Pepper, Verifier},
+    bcrypt::BcryptHash,
     devices::Devices,
     keyring::Keyring,
     network::Network,
@@ -88,6 +89,43 @@ impl Directory {
     ) -> Result<Principal, Refused> {
         claims.check_time(now)?;
         self.authorize(&claims.principal, now, from)
+    }
+
+    /// The slow hashes that this key may be of and was not held against yet: none, once it was proven,
+    /// or another was. Only hashes that the operator took up count.
+    pub fn unproven(
+        &self,
+        keyring: &Keyring,
+        presented: &ApiKey,
+        now: Timestamp,
+    ) -> Vec<BcryptHash> {
+        let Some(key) = self.key(presented.id) else {
+            return Vec::new();
+        };
+        let slow = |g: &Generation| {
+            let slow = g.slow.as_ref().filter(|slow| !slow.is_proven())?;
+            let pepper = keyring.pepper();
+            let ours = pepper.slow_verifier(key.account, key.id, &slow.hash);
+            let counts = g.is_valid(now) && bool::from(g.verifier.matches(&ours));
+            counts.then(|| slow.hash.clone())
+        };
+        let hashes: Vec<_> = key.generations.iter().filter_map(slow).collect();
+        if hashes.is_empty() || self.knows(keyring, presented, now).is_some() {
+            return Vec::new();
+        }
+        hashes
+    }
+
+    /// Remembers that a key is the one that a slow hash is of.
+    pub fn recognise(&self, keyring: &Keyring, presented: &ApiKey, hash: &BcryptHash) {
+        let Some(key) = self.key(presented.id) else {
+            return;
+        };
+        let digest = presented.secret.digest();
+        let verifier = keyring.pepper().verifier(key.account, key.id, digest);
+        let slow = key.generations.iter().filter_map(|g| g.slow.as_ref());
+        slow.filter(|slow| slow.hash == *hash)
+            .for_each(|slow| slow.prove(verifier));
     }
 
     /// When everything that this principal may do ends at the latest, if it does.
@@ -288,7 +326,7 @@ impl Directory {
             for generation in &key.generations {
                 let of = |g: &&Generation| (g.number, g.verifier.print());
                 let same = old.generations.iter().find(|g| of(g) == of(&generation));
-                same.inspect(|same| generation.seen.learn(&same.seen));
+                same.inspect(|same| generation.learn(same));
             }
         }
         self.key_ids.insert(key.uid, key.id);
@@ -373,7 +411,7 @@ fn matching(generations: &[Generation], claimed: &Verifier, now: Timestamp) -> O
     let mut found = 0_i64;
     for generation in generations {
         let valid = Choice::from(u8::from(generation.is_valid(now)));
-        let fits = generation.verifier.matches(claimed) & valid;
+        let fits = generation.fits(claimed) & valid;
         found.conditional_assign(&generation.number, fits);
     }
     (found > 0).then_some(found)

@@ -3,10 +3,12 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
+use subtle::Choice;
 use uuid::Uuid;
 
 use super::{
     api_key::{Pepper, Verifier},
+    bcrypt::Slow,
     network::Network,
     roster::Member,
 };
@@ -202,6 +204,8 @@ pub struct Generation {
     pub number: i64,
     /// What stands for it.
     pub verifier: Verifier,
+    /// What is known of the key, if that is no more than a slow hash; the verifier is then of that.
+    pub slow: Option<Box<Slow>>,
     /// When it was made.
     pub created: Option<Timestamp>,
     /// From when on it is refused, whatever its lifetime.
@@ -215,6 +219,22 @@ pub struct Generation {
 }
 
 impl Generation {
+    /// Whether a key is of this generation. One of which a slow hash is known fits once it was proven.
+    pub(super) fn fits(&self, claimed: &Verifier) -> Choice {
+        match &self.slow {
+            None => self.verifier.matches(claimed),
+            Some(slow) => slow.matches(claimed),
+        }
+    }
+
+    /// What another copy of the same generation knows, this one knows too.
+    pub(super) fn learn(&self, other: &Self) {
+        self.seen.learn(&other.seen);
+        if let (Some(slow), Some(other)) = (&self.slow, &other.slow) {
+            slow.learn(other);
+        }
+    }
+
     /// Whether it was not replaced, or not for so long that it is refused.
     pub fn is_valid(&self, now: Timestamp) -> bool {
         self.valid_until.is_none_or(|end| now < end)
@@ -307,6 +327,7 @@ mod tests {
             generations: vec![Generation {
                 number: 1,
                 verifier: "00".repeat(32).parse().unwrap(),
+                slow: None,
                 created: Some(at(0)),
                 valid_until: None,
                 recorded: None,

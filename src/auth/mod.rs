@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod api_key;
+pub mod bcrypt;
 pub mod device;
 pub mod device_code;
 mod devices;

@@ -12,7 +12,10 @@ use axum::{
     http::{HeaderMap, header::AUTHORIZATION, request::Parts},
     response::{IntoResponse, Response},
 };
-use futures::future::Either;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Either},
+};
 
 use crate::auth::{
     api_key::{self, ApiKey},
@@ -20,7 +23,7 @@ use crate::auth::{
     principal::{Principal, Refused},
 };
 
-use super::{App, Refusal, extract::ClientAddress};
+use super::{App, Refusal, extract::ClientAddress, slow};
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,17 +65,46 @@ where
     H: Handler<T, App>,
     T: 'static,
 {
-    type Future = Either<std::future::Ready<Response>, H::Future>;
+    type Future =
+        Either<std::future::Ready<Response>, Either<H::Future, BoxFuture<'static, Response>>>;
 
     fn call(self, mut request: Request, app: App) -> Self::Future {
+        if let Some(key) = self.access.unproven(&request, &app) {
+            return Either::Right(Either::Right(self.proven(key, request, app).boxed()));
+        }
         match self.access.admit(&mut request, &app) {
-            Ok(()) => Either::Right(self.handler.call(request, app)),
+            Ok(()) => Either::Right(Either::Left(self.handler.call(request, app))),
             Err(refusal) => Either::Left(ready(refusal.into_response())),
         }
     }
 }
 
+impl<H> Guarded<H> {
+    /// The same, for a key that is to be held against a slow hash first.
+    async fn proven<T>(self, key: ApiKey, mut request: Request, app: App) -> Response
+    where
+        H: Handler<T, App>,
+        T: 'static,
+    {
+        let admitted = slow::prove(&app, &key).await;
+        match admitted.and_then(|()| self.access.admit(&mut request, &app)) {
+            Ok(()) => self.handler.call(request, app).await,
+            Err(refusal) => refusal.into_response(),
+        }
+    }
+}
+
 impl Access {
+    /// The key of a request, if a slow hash may be of it. What is wrong with it is told later.
+    fn unproven(self, request: &Request, app: &App) -> Option<ApiKey> {
+        let credential = bearer(request.headers()).ok().flatten()?;
+        if self == Self::Anyone || !credential.starts_with(api_key::PREFIX) {
+            return None;
+        }
+        let key = credential.parse().ok()?;
+        slow::is_unproven(app, &key).ok()?.then_some(key)
+    }
+
     fn admit(self, request: &mut Request, app: &App) -> Result<(), Refusal> {
         if self == Self::Anyone {
             return Ok(());

@@ -156,6 +156,9 @@ pub enum Refusal {
     /// The request did not come whole in time.
     #[error("Request Timeout")]
     Timeout,
+    /// Too many wait for what only a few can do at a time.
+    #[error("The server is busy. Try again in a moment.")]
+    Busy,
     /// Our fault; the log knows more.
     #[error("An unexpected error occurred.")]
     Unexpected,
@@ -165,7 +168,7 @@ impl Refusal {
     /// Whether the request was not at fault.
     pub(super) fn is_ours(&self) -> bool {
         match self {
-            Self::Unavailable(_) | Self::NotTakenUp | Self::Unexpected => true,
+            Self::Unavailable(_) | Self::Busy | Self::NotTakenUp | Self::Unexpected => true,
             Self::NotChanged(why) => {
                 matches!(why, NotChanged::Unreachable | NotChanged::Forbidden)
             }
@@ -192,6 +195,11 @@ impl IntoResponse for Refusal {
             Self::Credentials(_) => raised(StatusCode::UNAUTHORIZED, "CredentialsNotValid"),
             Self::Unavailable(why) => (
                 [(RETRY_AFTER, retry_after(why))],
+                raised(StatusCode::SERVICE_UNAVAILABLE, "RuntimeError"),
+            )
+                .into_response(),
+            Self::Busy => (
+                [(RETRY_AFTER, HeaderValue::from_static("1"))],
                 raised(StatusCode::SERVICE_UNAVAILABLE, "RuntimeError"),
             )
                 .into_response(),

@@ -17,6 +17,7 @@ mod polls;
 mod router;
 mod routes;
 mod serve;
+mod slow;
 mod token_cache;
 
 use std::{
@@ -43,6 +44,7 @@ use layers::{Metrics, SecureHeaders};
 use limiter::Limiter;
 use once::Answers;
 use polls::Polls;
+use slow::SlowHashes;
 use token_cache::TokenCache;
 
 /// Reads the time.
@@ -100,6 +102,7 @@ struct Inner {
     answers: Answers,
     polls: Polls,
     limiter: Limiter,
+    slow: SlowHashes,
     headers: SecureHeaders,
     metrics: Metrics,
     requests: AtomicU32,
@@ -115,6 +118,7 @@ impl App {
             answers: Answers::new(),
             polls: Polls::new(),
             limiter: Limiter::new(),
+            slow: SlowHashes::default(),
             headers: SecureHeaders::default(),
             metrics: Metrics::register(router::paths(), registry),
             requests: AtomicU32::new(0),
@@ -168,6 +172,10 @@ impl App {
 
     fn limiter(&self) -> &Limiter {
         &self.0.limiter
+    }
+
+    fn slow(&self) -> &SlowHashes {
+        &self.0.slow
     }
 
     fn tokens(&self) -> &TokenCache {

@@ -74,7 +74,7 @@ async fn the_file_is_private_and_the_manifest_holds_the_hash_of_the_digits() -> 
     let inside: serde_json::Value = serde_json::from_slice(&inside)?;
     let digits = inside["key"].as_str().context("no key")?;
     ensure!(digits.len() == 64);
-    ensure!(verifier.sha256 == hex::encode(Sha256::digest(digits)));
+    ensure!(verifier.sha256 == Some(hex::encode(Sha256::digest(digits))));
 
     // Drawn anew each time, and no file is replaced.
     let again = offline(folder.path(), &arguments).await?;

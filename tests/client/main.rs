@@ -16,6 +16,7 @@ mod devices;
 mod door;
 mod freshness;
 mod harm;
+mod imported;
 mod revocation;
 mod rotation;
 #[path = "../cluster/support/mod.rs"]

@@ -135,6 +135,7 @@ pub fn add_key(state: &mut State, account: Uuid, n: u64, name: &str) -> ApiKey {
             created: None,
             valid_until: None,
             recorded: None,
+            slow: None,
             recorded_from: None,
             seen: Seen::default(),
         }],

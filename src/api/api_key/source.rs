@@ -62,8 +62,9 @@ pub struct SecretKeyRef {
 }
 
 /// What stands for a key that was made elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.sha256) != has(self.bcrypt)", "set sha256 or bcrypt"))]
 pub struct VerifierSource {
     /// The id in the key's text. Cannot change. Example: `7d1b3f0e-52a4-4a53-9c7e-5f6f0f6b2a11`.
     #[schemars(
@@ -74,6 +75,17 @@ pub struct VerifierSource {
 
     /// SHA-256 of the 64 hex digits in the key's text, in hex. Safe in Git: the key is 256 random
     /// bits. Another value rotates the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
-    pub sha256: String,
+    pub sha256: Option<String>,
+
+    /// Instead of `sha256`, for a key that ZenML made: its hash as ZenML's database has it, of a cost
+    /// of at most 14. Its first login at each sidecar takes as long as that hash. Another value
+    /// rotates the key. Example: `$2b$12$` and 53 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 60, max = 60),
+        regex(pattern = r"^\$2[aby]\$(0[4-9]|1[0-4])\$[./A-Za-z0-9]{53}$")
+    )]
+    pub bcrypt: Option<String>,
 }

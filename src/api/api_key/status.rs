@@ -143,6 +143,12 @@ pub struct KeyGeneration {
     #[schemars(length(min = 64, max = 64))]
     pub verifier: String,
 
+    /// The bcrypt hash that the key was imported with, where that is all that is known of it;
+    /// `verifier` is then made of the hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 60))]
+    pub bcrypt: Option<String>,
+
     /// When it was made; `ttl` counts from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_time: Option<Time>,

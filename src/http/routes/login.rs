@@ -27,6 +27,7 @@ use crate::{
         extract::{ClientAddress, Form, RequestId},
         layers::LoginOutcome,
         limiter::{Attempt, Claim},
+        slow,
     },
     wire::login::{Grant, LoginForm, Token},
 };
@@ -44,10 +45,14 @@ pub(in crate::http) async fn login(
         return Ok(device_login::poll(&app, &request, address, form).await);
     }
     let mut claimed = None;
-    let granted = form.and_then(|Form(form)| api_key(&form)).and_then(|key| {
-        claimed = Some(key.id);
-        authenticate(&app, &key, address.network())
-    });
+    let granted = match form.and_then(|Form(form)| api_key(&form)) {
+        Ok(key) => {
+            claimed = Some(key.id);
+            let proven = slow::prove(&app, &key).await;
+            proven.and_then(|()| authenticate(&app, &key, address.network()))
+        }
+        Err(refusal) => Err(refusal),
+    };
     let granted = limited(&app, claimed, address, granted);
     report(&app, &request, address, claimed, granted.as_ref());
     granted.and_then(|granted| granted.answer())
@@ -196,7 +201,9 @@ fn outcome(granted: Result<&Granted, &Refusal>) -> LoginOutcome {
         Err(Refusal::Credentials(_)) => LoginOutcome::BadKey,
         Err(Refusal::TooMany(_)) => LoginOutcome::Limited,
         Err(Refusal::Grant(_) | Refusal::UnknownGrant) => LoginOutcome::UnsupportedGrant,
-        Err(Refusal::Unavailable(_) | Refusal::Unexpected) => LoginOutcome::Unavailable,
+        Err(Refusal::Unavailable(_) | Refusal::Busy | Refusal::Unexpected) => {
+            LoginOutcome::Unavailable
+        }
         Err(_) => LoginOutcome::BadRequest,
     }
 }

@@ -64,7 +64,8 @@ pub(super) fn issue(valid: &Valid, fresh: &mut impl Fresh) -> Issue {
             let drawn = KeySecret::from_random(&bytes);
             let pepper = valid.parties.keyring.pepper();
             let verifier = pepper.verifier(valid.account, valid.key, drawn.digest());
-            valid.begin(*generation, *why, generations, &verifier, Some(&drawn))
+            let begun = valid.begin(&verifier, None, *generation, generations);
+            valid.issued(begun, *generation, *why, Some(&drawn))
         }
         Step::Take {
             secret,
@@ -72,28 +73,44 @@ pub(super) fn issue(valid: &Valid, fresh: &mut impl Fresh) -> Issue {
             generation,
             why,
             generations,
-        } => valid.begin(*generation, *why, generations, verifier, secret.as_ref()),
+        } => {
+            let given = valid.object.spec.source.verifier.as_ref();
+            let bcrypt = given.and_then(|given| given.bcrypt.clone());
+            let begun = valid.begin(verifier, bcrypt, *generation, generations);
+            valid.issued(begun, *generation, *why, secret.as_ref())
+        }
     }
 }
 
 impl Valid {
+    /// These generations, and the new one before its key is delivered.
     fn begin(
         &self,
-        number: i64,
-        why: Why,
-        generations: &[KeyGeneration],
         verifier: &Verifier,
-        secret: Option<&KeySecret>,
-    ) -> Issue {
-        let key = secret.and_then(|secret| self.deliverable(secret));
+        bcrypt: Option<String>,
+        number: i64,
+        generations: &[KeyGeneration],
+    ) -> Vec<KeyGeneration> {
         let mut prepared = generations.to_vec();
         prepared.push(KeyGeneration {
             generation: number,
             state: KeyState::Prepared,
             verifier: verifier.to_hex(),
+            bcrypt,
             created_time: Some(whole_seconds(self.now)),
             valid_until: Some(whole_seconds(plus(self.now, PREPARED_FOR))),
         });
+        prepared
+    }
+
+    fn issued(
+        &self,
+        prepared: Vec<KeyGeneration>,
+        number: i64,
+        why: Why,
+        secret: Option<&KeySecret>,
+    ) -> Issue {
+        let key = secret.and_then(|secret| self.deliverable(secret));
         Issue {
             confirmed: self.confirmed(&prepared, number),
             // Where nothing is delivered, there is nothing to be recorded before.

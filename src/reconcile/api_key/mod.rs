@@ -204,8 +204,8 @@ impl Reconciled for ZenAPIKey {
         let given = given.or(adopted);
         let wanted = match given {
             _ if paused => Wanted::Nothing,
-            Some(Given { digest, secret, .. }) => Wanted::Given {
-                verifier: pepper.verifier(account, key, digest),
+            Some(Given { hash, secret, .. }) => Wanted::Given {
+                verifier: hash.verifier(pepper, account, key),
                 secret,
             },
             None => Wanted::Drawn {

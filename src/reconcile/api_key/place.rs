@@ -12,7 +12,7 @@ use super::{
     is_set,
     parties::Parties,
     secret::keys_in,
-    source::{Given, given},
+    source::{Given, Hash, given},
 };
 use crate::{
     api::{Adoption, SourceType, ZenAPIKey, ZenAPIKeyStatus, annotation, reason},
@@ -140,7 +140,7 @@ pub(super) fn adoptable(key: &ZenAPIKey, seen: &Observed, old: &ZenAPIKeyStatus)
     let found = keys_in(secret).into_iter().next().filter(|_| allowed)?;
     Some(Given {
         id: found.id,
-        digest: found.secret.digest(),
+        hash: Hash::Sha256(found.secret.digest()),
         secret: Some(found.secret),
     })
 }

@@ -133,6 +133,7 @@ mod tests {
             generation: number,
             state,
             verifier: format!("{number:064x}"),
+            bcrypt: None,
             created_time: Some(Time(at(made))),
             valid_until: end.map(|end| Time(at(end))),
         }

@@ -7,7 +7,10 @@ use zeroize::Zeroizing;
 
 use crate::{
     api::{SourceType, ZenAPIKey},
-    auth::api_key::{ApiKey, KeyDigest, KeySecret},
+    auth::{
+        api_key::{ApiKey, KeyDigest, KeySecret, Pepper, Verifier},
+        bcrypt::{BcryptHash, NoHash},
+    },
     reconcile::plan::Live,
 };
 
@@ -18,8 +21,25 @@ const FEWEST_DIFFERENT_BYTES: usize = 16;
 #[derive(Debug)]
 pub(super) struct Given {
     pub id: Uuid,
-    pub digest: KeyDigest,
+    pub hash: Hash,
     pub secret: Option<KeySecret>,
+}
+
+/// What is known of a key.
+#[derive(Debug)]
+pub(super) enum Hash {
+    Sha256(KeyDigest),
+    Bcrypt(BcryptHash),
+}
+
+impl Hash {
+    /// What stands for the key in status.
+    pub(super) fn verifier(&self, pepper: &Pepper, account: Uuid, key: Uuid) -> Verifier {
+        match self {
+            Self::Sha256(digest) => pepper.verifier(account, key, *digest),
+            Self::Bcrypt(hash) => pepper.slow_verifier(account, key, hash),
+        }
+    }
 }
 
 /// Why there is none.
@@ -52,13 +72,20 @@ fn verifier(key: &ZenAPIKey) -> Result<Given, Missing> {
         .key_id
         .parse()
         .map_err(|_| unusable("keyId must be a UUID"))?;
-    let digest = source
-        .sha256
-        .parse()
-        .map_err(|_| unusable("sha256 must be 64 hex digits"))?;
+    let hash = match (&source.sha256, &source.bcrypt) {
+        (Some(sha256), None) => {
+            let digest = sha256.parse();
+            Hash::Sha256(digest.map_err(|_| unusable("sha256 must be 64 hex digits"))?)
+        }
+        (None, Some(bcrypt)) => {
+            let hash = bcrypt.parse();
+            Hash::Bcrypt(hash.map_err(|why: NoHash| unusable(&why.to_string()))?)
+        }
+        _ => return Err(unusable("set sha256 or bcrypt")),
+    };
     Ok(Given {
         id,
-        digest,
+        hash,
         secret: None,
     })
 }
@@ -113,7 +140,7 @@ fn value_from(key: &ZenAPIKey, secret: Option<&Live>) -> Result<Given, Missing> 
     }
     Ok(Given {
         id: key.id,
-        digest: key.secret.digest(),
+        hash: Hash::Sha256(key.secret.digest()),
         secret: Some(key.secret),
     })
 }

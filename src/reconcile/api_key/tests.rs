@@ -411,6 +411,41 @@ fn a_key_of_which_only_the_hash_is_known_is_accepted_and_rotates_with_it() {
 }
 
 #[test]
+fn a_bcrypt_hash_is_recorded_with_what_is_made_of_it_for_as_long_as_it_is_accepted() {
+    let hash = format!("$2b$12${}", "a".repeat(53));
+    let mut world = World::new(OnSecretLoss::Rotate);
+    given_key(&mut world, 'a');
+    let verifier = world.key.spec.source.verifier.as_mut().unwrap();
+    (verifier.sha256, verifier.bcrypt) = (None, Some(hash.clone()));
+    world.pass(9);
+    let current = world.current().unwrap();
+    assert_eq!(current.bcrypt.as_deref(), Some(&*hash));
+    let plan = world.plan().unwrap();
+    assert!(
+        plan.record.is_none() && plan.notes.is_empty(),
+        "it is not rotated again"
+    );
+
+    given_key(&mut world, 'b');
+    world.pass(9);
+    let generations = world.status().generations;
+    let hashes: Vec<_> = generations.iter().map(|g| g.bcrypt.clone()).collect();
+    assert_eq!(hashes, [Some(hash), None]);
+
+    let verifier = world.key.spec.source.verifier.as_mut().unwrap();
+    (verifier.sha256, verifier.bcrypt) = (None, Some(format!("$2b$15${}", "a".repeat(53))));
+    let refused = world
+        .key
+        .validate(world.observed(), &(), world.now)
+        .unwrap_err();
+    let Verdict::Stalled { reason, message } = refused.verdict else {
+        panic!("{:?}", refused.verdict);
+    };
+    assert_eq!(reason, reason::SOURCE_INVALID);
+    assert!(message.contains("cost 4 to 14"), "{message}");
+}
+
+#[test]
 fn the_id_of_an_older_key_is_not_taken() {
     let mut world = World::new(OnSecretLoss::Rotate);
     given_key(&mut world, 'a');

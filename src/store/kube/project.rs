@@ -15,6 +15,7 @@ use crate::{
     auth::{
         address::Proxies,
         api_key::Verifier,
+        bcrypt::Slow,
         device::{Approval, Device, Terms},
         device_code::Origin,
         directory::{Account, Generation, Key, Lifetimes, Seen, Window},
@@ -167,12 +168,21 @@ fn generation(recorded: &KeyGeneration, status: &ZenAPIKeyStatus) -> Option<Gene
     Some(Generation {
         number: recorded.generation,
         verifier: recorded.verifier.parse().ok()?,
+        slow: slow(recorded)?,
         created: time(&recorded.created_time),
         valid_until: time(&recorded.valid_until),
         recorded: used.map(|usage| usage.last_used_time.0),
         recorded_from: used.and_then(|usage| usage.from).map(Network::from),
         seen: Seen::default(),
     })
+}
+
+/// The slow hash of a generation, if it has one; `None` if that cannot be read.
+fn slow(recorded: &KeyGeneration) -> Option<Option<Box<Slow>>> {
+    match &recorded.bcrypt {
+        Some(hash) => Some(Some(Box::new(Slow::new(hash.parse().ok()?)))),
+        None => Some(None),
+    }
 }
 
 impl From<UsedFrom> for Network {

@@ -190,6 +190,7 @@ mod tests {
                 created: None,
                 valid_until: None,
                 recorded: recorded.map(at),
+                slow: None,
                 recorded_from: recorded.map(|_| Network::Private),
                 seen: crate::auth::directory::Seen::default(),
             };

@@ -148,6 +148,7 @@ fn generation(number: i64, verifier: crate::auth::api_key::Verifier) -> Generati
         created: None,
         valid_until: None,
         recorded: None,
+        slow: None,
         recorded_from: None,
         seen: Seen::default(),
     }

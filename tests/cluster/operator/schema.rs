@@ -188,7 +188,29 @@ fn bad_keys() -> Refused {
             "may not be more than 253",
         ),
         (named(key(), &"a".repeat(250)), "at most 249 characters"),
+        (hashed(&json!({})), "set sha256 or bcrypt"),
+        (
+            hashed(&json!({"sha256": "0".repeat(64), "bcrypt": bcrypt(12)})),
+            "set sha256 or bcrypt",
+        ),
+        (hashed(&json!({"bcrypt": bcrypt(15)})), SHAPE),
+        (hashed(&json!({"bcrypt": long(60)})), SHAPE),
     ]
+}
+
+fn bcrypt(cost: u8) -> String {
+    format!("$2b${cost:02}${}", "a".repeat(53))
+}
+
+/// A key of which this is known.
+fn hashed(known: &Value) -> Value {
+    let mut verifier = known.clone();
+    verifier["keyId"] = json!("7d1b3f0e-52a4-4a53-9c7e-5f6f0f6b2a11");
+    set(
+        key("bad"),
+        "source",
+        json!({"type": "Verifier", "verifier": verifier}),
+    )
 }
 
 /// Texts that would be something else where they go: an address, a header, a name.

@@ -149,6 +149,7 @@ async fn k06_a_replaced_key_is_accepted_until_its_time_is_over() {
                 created: None,
                 valid_until: None,
                 recorded: None,
+                slow: None,
                 recorded_from: None,
                 seen: Seen::default(),
             });

@@ -14,6 +14,7 @@ mod lists;
 mod oauth_client;
 mod refusals;
 mod routes;
+mod slow;
 mod sockets;
 mod timing;
 mod tokens;

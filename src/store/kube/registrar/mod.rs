@@ -154,14 +154,14 @@ impl KubeRegistrar {
         let mut before = None;
         let patch = replacement_patch(&sha256, by.retain);
         let live = change(&self.keys, &key, |live| {
-            let current = &live.spec.source.verifier.as_ref()?.sha256;
+            let current = live.spec.source.verifier.as_ref()?;
             // Not answered, yet done: what was before was kept the first time.
-            if *current == sha256 {
+            if current.sha256.as_ref() == Some(&sha256) {
                 return None;
             }
             let rotation = &live.spec.rotation;
             before = Some(json!({
-                "source": {"verifier": {"sha256": current}},
+                "source": {"verifier": {"sha256": current.sha256, "bcrypt": current.bcrypt}},
                 "rotation": {"retainFor": rotation.retain_for, "maxRetain": rotation.max_retain},
             }));
             Some(patch.clone())
@@ -261,7 +261,7 @@ fn update_patch(update: &Update) -> Value {
 /// `maxRetain` may not be less than `retainFor`.
 fn replacement_patch(sha256: &str, retain: Duration) -> Value {
     json!({
-        "source": {"verifier": {"sha256": sha256}},
+        "source": {"verifier": {"sha256": sha256, "bcrypt": null}},
         "rotation": {
             "retainFor": ApiDuration(retain), "maxRetain": ApiDuration(retain.max(MAX_RETAIN)),
         },
