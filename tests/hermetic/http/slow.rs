@@ -115,7 +115,8 @@ async fn only_so_many_wait_and_the_right_one_gets_in_afterwards() {
     let wrong = key(&server, 9).text();
     let answers = join_all((0..64).map(|_| server.login(&wrong))).await;
     let with = |status: u16| answers.iter().filter(move |a| a.status.as_u16() == status);
-    let (refused, busy) = (with(401).count(), with(503).count());
+    // Of those whose hash was computed, some failed too often for another 401.
+    let (refused, busy) = (with(401).count() + with(429).count(), with(503).count());
     assert!(
         refused > 0 && busy > 0 && refused + busy == 64,
         "{refused} {busy}"
