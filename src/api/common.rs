@@ -164,7 +164,7 @@ pub mod reason {
 pub(crate) const OBJECT_NAME: &str =
     r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
-/// Whether a text can be the name of an object, as [`OBJECT_NAME`] says.
+/// Whether a text can be the name of an object, as `OBJECT_NAME` says.
 pub fn is_object_name(text: &str) -> bool {
     let inside = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
     let is_label = |part: &str| {
