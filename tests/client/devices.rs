@@ -19,14 +19,14 @@ const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 const LOG: &str = "error,kube_client=off";
 
 /// What a device was told.
-struct Begun {
-    client: Uuid,
+pub struct Begun {
+    pub client: Uuid,
     device: String,
     user_code: String,
     form: String,
 }
 
-async fn begin(at: &Sidecar, client: Uuid) -> Result<Begun> {
+pub async fn begin(at: &Sidecar, client: Uuid) -> Result<Begun> {
     let form = format!("client_id={client}");
     let told = at.post("/device_authorization", &form).await?;
     let told = told.expect(200)?.json()?;
@@ -42,7 +42,7 @@ async fn begin(at: &Sidecar, client: Uuid) -> Result<Begun> {
 }
 
 impl Begun {
-    async fn approve(&self, at: &Sidecar, token: &str) -> Result<Answer> {
+    pub async fn approve(&self, at: &Sidecar, token: &str) -> Result<Answer> {
         let path = format!("/{}/verify", self.device);
         let decision = json!({"user_code": self.user_code});
         at.on_device("PUT", &path, token, &decision).await
@@ -53,7 +53,7 @@ impl Begun {
     }
 
     /// Polls until it is no more pending: another sidecar sees an approval a moment later.
-    async fn decided(&self, at: &Sidecar) -> Result<Answer> {
+    pub async fn decided(&self, at: &Sidecar) -> Result<Answer> {
         let decided = async {
             loop {
                 let answer = self.poll(at).await?;
@@ -74,22 +74,22 @@ fn error(answer: &Answer) -> Result<String> {
         .to_owned())
 }
 
-fn token(answer: &Answer) -> Result<String> {
+pub fn token(answer: &Answer) -> Result<String> {
     let token = answer.json()?["access_token"].clone();
     Ok(token.as_str().context("no token")?.to_owned())
 }
 
-fn client(n: u128) -> Uuid {
+pub fn client(n: u128) -> Uuid {
     Uuid::from_u128(0xc11e_0000_0000_4000_8000_0000_0000_0000 + n)
 }
 
-async fn devices(site: &Site) -> Result<Vec<ZenDevice>> {
+pub async fn devices(site: &Site) -> Result<Vec<ZenDevice>> {
     let api = site.api::<ZenDevice>();
     Ok(api.list(&ListParams::default()).await?.items)
 }
 
 /// Two replicas, and the delivered key of account `ci`.
-async fn pair(site: &Site) -> Result<(Operator, [Sidecar; 2], String)> {
+pub async fn pair(site: &Site) -> Result<(Operator, [Sidecar; 2], String)> {
     let addresses = [free_address()?, free_address()?];
     let operator = set_up(site, addresses[0], &[]).await?;
     let replicas = [

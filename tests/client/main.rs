@@ -17,6 +17,7 @@ mod door;
 mod freshness;
 mod harm;
 mod imported;
+mod propagation;
 mod revocation;
 mod rotation;
 #[path = "../cluster/support/mod.rs"]

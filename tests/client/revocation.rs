@@ -1,9 +1,6 @@
 //! What is taken back is refused by every replica, tokens already issued included.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
-};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
@@ -131,77 +128,6 @@ async fn deactivation_and_expiry_reach_every_replica_and_can_be_undone() -> Resu
         Ok(())
     })
     .await
-}
-
-const TRIALS: usize = 200;
-
-/// How long after the API server's answer any replica accepted something, over many trials:
-/// a figure, not a limit, as it depends on the machine.
-#[tokio::test]
-async fn how_long_what_is_revoked_is_accepted() -> Result<()> {
-    site("trials", async |site| {
-        let _operator = set_up(site, free_address()?, &[]).await?;
-        let scene = scene(site).await?;
-        let changes: [fn(bool) -> Value; 3] = [
-            |on| with(key("main"), "spec.active", json!(on)),
-            |on| with(account("ci"), "spec.active", json!(on)),
-            |on| match on {
-                true => key("main"),
-                false => with(key("main"), "spec.expiresAt", json!("2020-01-01T00:00:00Z")),
-            },
-        ];
-        let mut took = Vec::new();
-        for trial in 0..TRIALS {
-            let change = changes[trial % changes.len()];
-            let over = AtomicBool::new(false);
-            let trying = futures::future::try_join_all(scene.replicas.iter().flat_map(|replica| {
-                let over = &over;
-                scene
-                    .tokens
-                    .iter()
-                    .map(move |token| last_accepted(replica, token, over))
-            }));
-            let revoke = async {
-                site.apply(&change(false)).await?;
-                let answered = Instant::now();
-                scene.answer(401).await?;
-                over.store(true, Ordering::Relaxed);
-                anyhow::Ok(answered)
-            };
-            let (answered, accepted) = tokio::try_join!(revoke, trying)?;
-            let last = accepted.into_iter().flatten().max();
-            took.push(last.map_or(0, |at| at.saturating_duration_since(answered).as_micros()));
-            site.apply(&change(true)).await?;
-            scene.answer(200).await?;
-        }
-        took.sort_unstable();
-        let at = |percent: usize| took[(TRIALS - 1) * percent / 100] as f64 / 1000.0;
-        println!(
-            "accepted after the API server's answer to a revocation, {TRIALS} trials, two \
-             replicas, tokens: p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, most {:.1} ms",
-            at(50),
-            at(90),
-            at(99),
-            at(100)
-        );
-        Ok(())
-    })
-    .await
-}
-
-/// When a replica last accepted a token.
-async fn last_accepted(
-    replica: &Sidecar,
-    token: &str,
-    over: &AtomicBool,
-) -> Result<Option<Instant>> {
-    let mut last = None;
-    while !over.load(Ordering::Relaxed) {
-        if replica.me(token).await?.status == 200 {
-            last = Some(Instant::now());
-        }
-    }
-    Ok(last)
 }
 
 /// attacks.md K07, features.md A13.
