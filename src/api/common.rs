@@ -77,7 +77,7 @@ pub mod condition {
     pub const SECRET_PUBLISHED: &str = "SecretPublished";
     /// An object of the wanted name belongs to somebody else.
     pub const CONFLICT: &str = "Conflict";
-    /// An older account of this server has the same name.
+    /// An older account or user of this server has the same name.
     pub const NAME_CONFLICT: &str = "NameConflict";
     /// The current key dies within the next days. Present only then.
     pub const EXPIRING_SOON: &str = "ExpiringSoon";
@@ -101,7 +101,7 @@ pub mod reason {
     pub const SERVER_NOT_READY: &str = "ServerNotReady";
     /// `serviceAccountRef` names no ZenServiceAccount of this namespace.
     pub const ACCOUNT_NOT_FOUND: &str = "ServiceAccountNotFound";
-    /// The account's name is held by an older account.
+    /// The name is held by an older account or user.
     pub const NAME_CONFLICT: &str = "NameConflict";
     /// An object of the wanted name belongs to somebody else.
     pub const CONFLICT: &str = "Conflict";
@@ -153,6 +153,14 @@ pub mod reason {
     pub const ROTATION_OVERDUE: &str = "RotationOverdue";
     /// The record that `zenop.dev/restore` names is gone, over, or of another object.
     pub const RECORD_NOT_FOUND: &str = "RecordNotFound";
+    /// The Secret that the password is to come from does not exist.
+    pub const PASSWORD_NOT_FOUND: &str = "PasswordNotFound";
+    /// What is to be the password may not be one.
+    pub const PASSWORD_INVALID: &str = "PasswordInvalid";
+    /// The user has to choose a password first.
+    pub const AWAITING_ACTIVATION: &str = "AwaitingActivation";
+    /// The time to choose a password is over.
+    pub const ACTIVATION_EXPIRED: &str = "ActivationExpired";
     /// The server's pods are not ready.
     pub const PODS_NOT_READY: &str = "PodsNotReady";
     /// The API server refused or did not answer; it will be tried again.

@@ -5,7 +5,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use super::{ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount};
+use super::{ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount, ZenUser};
 
 /// Every kind's definition, in the order in which they are of use.
 pub fn all_crds() -> Vec<CustomResourceDefinition> {
@@ -13,6 +13,7 @@ pub fn all_crds() -> Vec<CustomResourceDefinition> {
         ZenServer::crd(),
         ZenServiceAccount::crd(),
         ZenAPIKey::crd(),
+        ZenUser::crd(),
         ZenDevice::crd(),
     ];
     all.map(born_unobserved).map(kept).into()

@@ -9,6 +9,7 @@ mod record;
 mod reference;
 mod server;
 mod service_account;
+mod user;
 
 pub use api_key::{
     Consumer, ConsumerKind, ConsumerStatus, Delivery, DeliveryMode, DeliveryStatus, KeyGeneration,
@@ -34,4 +35,8 @@ pub use server::{
 };
 pub use service_account::{
     KeyCount, ZenServiceAccount, ZenServiceAccountSpec, ZenServiceAccountStatus,
+};
+pub use user::{
+    ActivationStatus, LoginMethod, PasswordFrom, UserActivation, ZenUser, ZenUserSpec,
+    ZenUserStatus,
 };

@@ -519,6 +519,12 @@ impl ZenServer {
         format!("{}-auth", self.metadata.name.as_deref().unwrap_or_default())
     }
 
+    /// Name of the Secret with what stands for the users' passwords.
+    pub fn passwords_secret_name(&self) -> String {
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        format!("{name}-passwords")
+    }
+
     /// Labels that select the server's pods.
     pub fn pod_labels(&self) -> BTreeMap<String, String> {
         use super::common::label;

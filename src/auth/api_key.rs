@@ -221,6 +221,32 @@ impl Pepper {
         )
     }
 
+    /// The secret that a user's password is hashed with.
+    pub(super) fn of_password(&self, user: Uuid) -> [u8; 32] {
+        let mac = self.keyed().chain_update(b"zenop/password/1");
+        let mac = mac.chain_update(user.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+
+    /// What stands for a user's activation token.
+    pub(super) fn of_activation(&self, user: Uuid, token: &str) -> [u8; 32] {
+        let mac = self.keyed().chain_update(b"zenop/activation/1");
+        let mac = mac.chain_update(user.as_bytes()).chain_update(token);
+        mac.finalize().into_bytes().into()
+    }
+
+    /// What the page that began a session proves by that it made a request: its CSRF token.
+    pub fn csrf_token(&self, session: Uuid) -> String {
+        let mac = self.keyed().chain_update(b"zenop/csrf/1");
+        let mac = mac.chain_update(session.as_bytes());
+        hex::encode(mac.finalize().into_bytes())
+    }
+
+    /// Whether a CSRF token is that of a session, in time that does not depend on where it differs.
+    pub fn is_csrf_token(&self, session: Uuid, token: &str) -> bool {
+        bool::from(self.csrf_token(session).as_bytes().ct_eq(token.as_bytes()))
+    }
+
     #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
     fn keyed(&self) -> Hmac<Sha256> {
         Hmac::new_from_slice(&self.0).expect("any length")
@@ -252,8 +278,7 @@ impl Verifier {
 
     /// What a token carries to be bound to this key.
     pub fn print(self) -> Print {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        Print(u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 11)
+        Print::of(&self.0)
     }
 
     /// Whether two are the same, in time that does not depend on where they differ.
@@ -266,6 +291,13 @@ impl Verifier {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Print(u64);
+
+impl Print {
+    pub(super) fn of(bytes: &[u8; 32]) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = *bytes;
+        Self(u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 11)
+    }
+}
 
 impl FromStr for Verifier {
     type Err = hex::FromHexError;

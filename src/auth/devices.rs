@@ -85,7 +85,10 @@ impl Directory {
     /// Why not.
     pub fn device_holder(&self, device: &Device, now: Timestamp) -> Result<Principal, Refused> {
         let account = device.approval.account;
-        let stamp = self.user(account).map(super::user::User::stamp);
+        let stamp = match self.user(account) {
+            Some(user) => Some(user.stamp().ok_or(Refused::Revoked)?),
+            None => None,
+        };
         let by = By::Device {
             device: device.id(),
             stamp,
@@ -170,6 +173,7 @@ mod tests {
     use super::*;
     use crate::auth::{
         api_key::Pepper,
+        credential::{Credential, Verifier},
         device::Approval,
         device_code::Origin,
         directory::{Account, Seen, User},
@@ -203,11 +207,18 @@ mod tests {
         }
     }
 
+    fn password(text: &str) -> Credential {
+        let (pepper, user) = (Pepper::new([1; 32]), Uuid::from_u128(2));
+        let verifier = Verifier::new(&pepper, user, &text.parse().unwrap(), [0; 16]);
+        Credential::Password(verifier.unwrap())
+    }
+
     fn directory() -> Directory {
         let mut directory = Directory::default();
         let name = || "ci".to_owned();
         directory.put_account(Account::new(Uuid::from_u128(1), name(), name(), now()));
         directory.put_user(User::new(Uuid::from_u128(2), name(), name(), now()));
+        directory.set_credential(Uuid::from_u128(2), password("correct horse"));
         directory.put_device(device(10, 100, 1));
         directory.put_device(device(20, 200, 2));
         directory
@@ -232,7 +243,7 @@ mod tests {
 
     #[test]
     fn ends_at_once_with_what_it_depends_on() {
-        let changes: [Change; 5] = [
+        let changes: [Change; 7] = [
             |d| {
                 let locked = Device {
                     locked: true,
@@ -247,6 +258,9 @@ mod tests {
                 user.epoch += 1;
                 d.put_user(user);
             },
+            |d| d.set_credential(Uuid::from_u128(2), password("battery staple")),
+            // Nobody has a password any more.
+            |d| d.set_credentials(HashMap::new()),
             // Another approval takes its place.
             |d| d.put_device(device(20, 201, 2)),
         ];

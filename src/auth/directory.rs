@@ -3,7 +3,10 @@
 //! Everything is looked up by id in constant time. What it holds is public to who may read the
 //! custom resources: verifiers, never keys.
 
-use std::collections::{HashMap, HashSet, hash_map::Entry};
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use subtle::{Choice, ConditionallySelectable};
@@ -11,12 +14,13 @@ use uuid::Uuid;
 
 pub use super::{
     identity::{Account, Generation, KIND_ACCOUNT, KIND_KEY, Key, Lifetimes, Seen, Window},
-    user::{Stamp, User},
+    user::{Origin, Stamp, User},
 };
 
 use super::{
-    api_key::{ApiKey, Pepper, Verifier},
+    api_key::{ApiKey, Pepper, Print, Verifier},
     bcrypt::BcryptHash,
+    credential::{self, Credential},
     devices::Devices,
     keyring::Keyring,
     network::Network,
@@ -30,6 +34,8 @@ use super::{
 pub struct Directory {
     accounts: Roster<Account>,
     users: Roster<User>,
+    /// Passwords and activations, by user.
+    credentials: HashMap<Uuid, Arc<Credential>>,
     /// By the id in the key's text, who came first in front.
     keys: HashMap<Uuid, Vec<Key>>,
     /// The id in the key's text, by the id of the object.
@@ -135,6 +141,38 @@ impl Directory {
         account.window.until.into_iter().chain(of_key).min()
     }
 
+    /// Whom a password that fits makes the holder, in a session of another site's page or not.
+    ///
+    /// # Errors
+    /// Why nobody.
+    pub fn log_in(
+        &self,
+        user: Uuid,
+        fitting: &credential::Verifier,
+        session: Option<Uuid>,
+        now: Timestamp,
+        from: Option<Network>,
+    ) -> Result<Principal, Refused> {
+        let stamp = self.user(user).and_then(User::stamp);
+        let stamp = stamp.filter(|stamp| stamp.password == fitting.print());
+        let stamp = stamp.ok_or(Refused::BadPassword)?;
+        let by = By::Session { stamp, session };
+        self.authorize(&Principal { account: user, by }, now, from)
+    }
+
+    /// What stands for a user's password, if it has one.
+    pub fn password(&self, user: &User) -> Option<&credential::Verifier> {
+        match self.credentials.get(&user.id)?.as_ref() {
+            Credential::Password(verifier) => Some(verifier),
+            Credential::Activation(_) => None,
+        }
+    }
+
+    /// What is stored for a user.
+    pub fn credential(&self, user: &User) -> Option<&Arc<Credential>> {
+        self.credentials.get(&user.id)
+    }
+
     /// Whether it administers the server now.
     pub fn is_admin(&self, who: &Principal) -> bool {
         match who.by {
@@ -229,8 +267,10 @@ impl Directory {
         now: Timestamp,
         from: Option<Network>,
     ) -> Result<(), Refused> {
-        let user = self.user(id).filter(|user| user.stamp() == stamp);
-        let user = user.ok_or(Refused::Revoked)?;
+        let user = self.user(id).ok_or(Refused::Revoked)?;
+        if user.stamp() != Some(stamp) {
+            return Err(Refused::Revoked);
+        }
         if !user.active {
             return Err(Refused::InactiveUser {
                 user: user.name.clone(),
@@ -308,8 +348,27 @@ impl Directory {
     }
 
     /// Adds or replaces a user. When it was last seen is kept.
-    pub fn put_user(&mut self, user: User) {
+    pub fn put_user(&mut self, mut user: User) {
+        user.password = print(self.credentials.get(&user.id));
         self.users.put(user);
+    }
+
+    /// Replaces what is stored for users.
+    pub fn set_credentials(&mut self, credentials: HashMap<Uuid, Arc<Credential>>) {
+        self.credentials = credentials;
+        self.note_passwords();
+    }
+
+    /// Replaces what is stored for one user.
+    pub fn set_credential(&mut self, user: Uuid, credential: Credential) {
+        self.credentials.insert(user, Arc::new(credential));
+        self.note_passwords();
+    }
+
+    fn note_passwords(&mut self) {
+        for user in self.users.members_mut() {
+            user.password = print(self.credentials.get(&user.id));
+        }
     }
 
     /// Removes a user.
@@ -402,6 +461,13 @@ impl Directory {
         for uid in gone {
             self.remove_key(uid);
         }
+    }
+}
+
+fn print(credential: Option<&Arc<Credential>>) -> Option<Print> {
+    match credential?.as_ref() {
+        Credential::Password(verifier) => Some(verifier.print()),
+        Credential::Activation(_) => None,
     }
 }
 

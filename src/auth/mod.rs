@@ -3,6 +3,7 @@
 pub mod address;
 pub mod api_key;
 pub mod bcrypt;
+pub mod credential;
 pub mod device;
 pub mod device_code;
 mod devices;

@@ -45,6 +45,14 @@ pub enum By {
 }
 
 impl By {
+    /// The session, if it is one of another site's page.
+    pub const fn session(&self) -> Option<Uuid> {
+        match self {
+            Self::Key { .. } | Self::Device { .. } => None,
+            Self::Session { session, .. } => *session,
+        }
+    }
+
     /// The API key, if it is one.
     pub const fn key(&self) -> Option<Uuid> {
         match self {
@@ -94,6 +102,18 @@ pub enum Refused {
         /// The device's id.
         device: Uuid,
     },
+    /// Wrong name or wrong password: which of them is not told.
+    #[error("invalid username or password")]
+    BadPassword,
+    /// Unknown, used or expired, or of another user: which of them is not told.
+    #[error("invalid activation token")]
+    BadActivation,
+    /// A session of another site's page, without what proves that the page made the request.
+    #[error("missing CSRF token")]
+    NoCsrf,
+    /// The same, with something else.
+    #[error("Invalid CSRF token: signature mismatch")]
+    BadCsrf,
     /// A token that this server did not issue, or whose time is over.
     #[error("invalid access token")]
     BadToken,

@@ -69,6 +69,11 @@ impl<T: Member> Roster<T> {
         self.members.values()
     }
 
+    /// All, those too whose name another has, in no order.
+    pub(super) fn members_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.members.values_mut()
+    }
+
     /// Adds or replaces; what was replaced.
     pub(super) fn put(&mut self, member: T) -> Option<T> {
         let old = self.remove(member.uid());

@@ -35,7 +35,7 @@ pub struct Claims {
 }
 
 /// The claims as ZenML names them. `iat` is a float there, `exp` an integer (zenml-wire.md 4).
-/// `key_print` and `user_epoch` are ours.
+/// `key_print`, `user_epoch` and `user_print` are ours.
 #[derive(Serialize)]
 struct Wire<'a> {
     sub: Uuid,
@@ -59,6 +59,7 @@ enum WireBy {
     },
     Session {
         user_epoch: i64,
+        user_print: Print,
         #[serde(skip_serializing_if = "Option::is_none")]
         session_id: Option<Uuid>,
     },
@@ -66,6 +67,8 @@ enum WireBy {
         device_id: Uuid,
         #[serde(skip_serializing_if = "Option::is_none")]
         user_epoch: Option<i64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user_print: Option<Print>,
     },
 }
 
@@ -79,6 +82,7 @@ struct Read {
     key_gen: Option<i64>,
     key_print: Option<Print>,
     user_epoch: Option<i64>,
+    user_print: Option<Print>,
     session_id: Option<Uuid>,
     device_id: Option<Uuid>,
 }
@@ -87,7 +91,12 @@ impl Read {
     /// A token that mixes two ways to come is none of ours.
     fn by(&self) -> Option<By> {
         let key = (self.api_key_id, self.key_gen, self.key_print);
-        let stamp = self.user_epoch.map(|epoch| Stamp { epoch });
+        let stamp = (self.user_epoch, self.user_print);
+        let stamp = match stamp {
+            (Some(epoch), Some(password)) => Some(Stamp { epoch, password }),
+            (None, None) => None,
+            _ => return None,
+        };
         match (key, stamp, self.session_id, self.device_id) {
             ((Some(key), Some(generation), Some(print)), None, None, None) => Some(By::Key {
                 key,
@@ -117,11 +126,13 @@ impl From<By> for WireBy {
             },
             By::Session { stamp, session } => Self::Session {
                 user_epoch: stamp.epoch,
+                user_print: stamp.password,
                 session_id: session,
             },
             By::Device { device, stamp } => Self::Device {
                 device_id: device,
                 user_epoch: stamp.map(|stamp| stamp.epoch),
+                user_print: stamp.map(|stamp| stamp.password),
             },
         }
     }
@@ -299,7 +310,10 @@ mod tests {
 
     fn session(session: Option<u128>) -> Claims {
         let by = By::Session {
-            stamp: Stamp { epoch: 4 },
+            stamp: Stamp {
+                epoch: 4,
+                password: print(),
+            },
             session: session.map(Uuid::from_u128),
         };
         let principal = Principal {
@@ -322,7 +336,11 @@ mod tests {
 
     #[test]
     fn reads_the_device_tokens_that_it_issues() {
-        for stamp in [None, Some(Stamp { epoch: 4 })] {
+        let stamp = Stamp {
+            epoch: 4,
+            password: print(),
+        };
+        for stamp in [None, Some(stamp)] {
             let device = Uuid::from_u128(7);
             let by = By::Device { device, stamp };
             let principal = Principal {
@@ -340,8 +358,13 @@ mod tests {
 
     #[test]
     fn refuses_who_comes_in_two_ways_or_in_none() {
-        let others = ["session_id", "device_id"].map(|member| (member, json!(SERVER)));
-        for (member, value) in others.into_iter().chain([("user_epoch", json!(4))]) {
+        let others = [
+            ("user_epoch", json!(4)),
+            ("user_print", json!(4)),
+            ("session_id", json!(SERVER)),
+            ("device_id", json!(SERVER)),
+        ];
+        for (member, value) in others {
             let mut mixed = payload();
             mixed[member] = value;
             assert!(refused(&signed(&header(), &mixed.to_string())), "{mixed}");
@@ -352,6 +375,8 @@ mod tests {
         }
         assert!(refused(&signed(&header(), &none.to_string())));
         none["user_epoch"] = json!(4);
+        assert!(refused(&signed(&header(), &none.to_string())));
+        none["user_print"] = json!(4);
         assert!(!refused(&signed(&header(), &none.to_string())));
         none["session_id"] = json!(SERVER);
         none["device_id"] = json!(SERVER);

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{identity::Seen, roster::Member};
+use super::{api_key::Print, identity::Seen, roster::Member};
 
 /// A person.
 #[derive(Debug)]
@@ -24,12 +24,25 @@ pub struct User {
     pub admin: bool,
     /// What was issued in an earlier epoch is over.
     pub epoch: i64,
+    /// Where its password comes from.
+    pub origin: Origin,
+    /// What tells its password from others, if it has one. Put here by the directory.
+    pub(super) password: Option<Print>,
     /// When it was made.
     pub created: Timestamp,
     /// When its use was last written down.
     pub last_recorded: Option<Timestamp>,
     /// When it was last used. Kept when the rest is replaced.
     pub seen: Seen,
+}
+
+/// Where a password comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The user chose it, or will.
+    Chosen,
+    /// It is in the Secret of this name, and changed there.
+    Secret(String),
 }
 
 impl User {
@@ -44,15 +57,28 @@ impl User {
             active: true,
             admin: false,
             epoch: 0,
+            origin: Origin::Chosen,
+            password: None,
             created,
             last_recorded: None,
             seen: Seen::default(),
         }
     }
+}
 
-    /// What a token that is issued now carries to be bound to the user's state.
-    pub fn stamp(&self) -> Stamp {
-        Stamp { epoch: self.epoch }
+impl User {
+    /// Whether it may log in: it may, and can.
+    pub fn is_active(&self) -> bool {
+        self.active && self.password.is_some()
+    }
+
+    /// What a token that is issued now carries to be bound to its state. `None` if it has no
+    /// password.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        Some(Stamp {
+            epoch: self.epoch,
+            password: self.password?,
+        })
     }
 }
 
@@ -79,6 +105,8 @@ impl Member for User {
 pub struct Stamp {
     /// The user's epoch.
     pub epoch: i64,
+    /// What tells its password from the one before and the one after.
+    pub password: Print,
 }
 
 #[cfg(test)]
@@ -87,6 +115,8 @@ mod tests {
 
     use super::{
         super::{
+            api_key::Pepper,
+            credential::{Credential, Verifier},
             directory::Directory,
             principal::{By, Principal, Refused},
             token::Claims,
@@ -103,9 +133,30 @@ mod tests {
         User::new(Uuid::from_u128(id), name.into(), name.into(), created)
     }
 
+    fn directory() -> Directory {
+        let mut directory = Directory::default();
+        for id in [1, 2] {
+            directory.set_credential(Uuid::from_u128(id), verifier(id));
+        }
+        directory
+    }
+
+    fn verifier(salt: u128) -> Credential {
+        let (pepper, password) = (Pepper::new([1; 32]), "correct horse".parse().unwrap());
+        let (user, salt) = (Uuid::from_u128(1), salt.to_be_bytes());
+        Credential::Password(Verifier::new(&pepper, user, &password, salt).unwrap())
+    }
+
     fn check(directory: &Directory, user: &User) -> Result<Principal, Refused> {
+        let credential = verifier(user.id.as_u128());
+        let Credential::Password(verifier) = &credential else {
+            unreachable!();
+        };
         let by = By::Session {
-            stamp: user.stamp(),
+            stamp: Stamp {
+                epoch: user.epoch,
+                password: verifier.print(),
+            },
             session: None,
         };
         let principal = Principal {
@@ -122,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_session_holds_while_the_user_is_active_and_in_its_epoch() {
-        let mut directory = Directory::default();
+        let mut directory = directory();
         let ana = user(1, "ana");
         assert_eq!(check(&directory, &ana), Err(Refused::Revoked));
         directory.put_user(user(1, "ana"));
@@ -142,11 +193,15 @@ mod tests {
         };
         directory.put_user(later);
         assert_eq!(check(&directory, &ana), Err(Refused::Revoked));
+        directory.put_user(user(1, "ana"));
+        assert!(check(&directory, &ana).is_ok());
+        directory.set_credential(ana.id, verifier(9));
+        assert_eq!(check(&directory, &ana), Err(Refused::Revoked));
     }
 
     #[test]
     fn the_elder_of_two_namesakes_exists() {
-        let mut directory = Directory::default();
+        let mut directory = directory();
         let (elder, younger) = (user(1, "ana"), user(2, "ana"));
         directory.put_user(user(2, "ana"));
         assert!(check(&directory, &younger).is_ok());

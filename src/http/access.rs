@@ -1,15 +1,20 @@
 //! Who may call a route: a value in the table, checked here and nowhere else.
 //!
-//! A request is authenticated in this order (zenml-wire 2, cookies excepted): without a bearer
-//! credential it is refused as such; `ZENKEY_…` is an API key; anything else is a token. Either
-//! is checked against the state of this moment, so what was revoked is refused at once.
+//! A request is authenticated in this order: its bearer credential, else the cookie of a browser
+//! (ZenML takes the cookie first; who sends both means the bearer). Without either it is refused
+//! as such; `ZENKEY_…` is an API key; anything else is a token. All are checked against the state
+//! of this moment, so what was revoked is refused at once.
 
 use std::future::ready;
 
 use axum::{
     extract::{FromRequestParts, Request},
     handler::Handler,
-    http::{HeaderMap, header::AUTHORIZATION, request::Parts},
+    http::{
+        HeaderMap, Method,
+        header::{AUTHORIZATION, COOKIE},
+        request::Parts,
+    },
     response::{IntoResponse, Response},
 };
 use futures::{
@@ -23,7 +28,7 @@ use crate::auth::{
     principal::{Principal, Refused},
 };
 
-use super::{App, Refusal, extract::ClientAddress, slow};
+use super::{App, Refusal, extract::ClientAddress, session, slow};
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +116,7 @@ impl Access {
         }
         // Before the view is locked, which is read here too.
         let from = ClientAddress::of(app, request.extensions(), request.headers()).network();
-        let (caller, admin) = authenticate(request.headers(), from, app)?;
+        let (caller, admin) = authenticate(request.method(), request.headers(), from, app)?;
         request.extensions_mut().insert(caller);
         match self {
             Self::Admin(action) if !admin => Err(Refusal::AdminsOnly(action)),
@@ -122,13 +127,26 @@ impl Access {
 
 /// Who calls, and whether it is an administrator now.
 fn authenticate(
+    method: &Method,
     headers: &HeaderMap,
     from: Option<Network>,
     app: &App,
 ) -> Result<(Caller, bool), Refusal> {
-    let credential = bearer(headers)?.ok_or(Refusal::NotAuthenticated)?;
+    let bearer = bearer(headers)?;
+    if bearer.is_none() && !headers.contains_key(COOKIE) {
+        return Err(Refusal::NotAuthenticated);
+    }
     let view = app.view()?;
     let now = app.now();
+    let credential = match bearer {
+        Some(bearer) => bearer,
+        None => {
+            let token = session::token(headers, &view.settings);
+            let token = token.ok_or(Refusal::NotAuthenticated)?;
+            session::check_page(method, headers)?;
+            token
+        }
+    };
     let principal = if credential.starts_with(api_key::PREFIX) {
         let key: ApiKey = credential.parse().map_err(|_| Refused::BadKey)?;
         view.directory
@@ -138,6 +156,9 @@ fn authenticate(
         let claims = app
             .tokens()
             .verify(&view.keyring, server, credential, now)?;
+        let pepper = view.keyring.pepper();
+        let is_of = |session, given: &str| pepper.is_csrf_token(session, given);
+        session::check_csrf(headers, claims.principal.by.session(), is_of)?;
         view.directory.check(&claims, now, from)?
     };
     Ok((Caller(principal), view.directory.is_admin(&principal)))

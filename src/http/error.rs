@@ -16,7 +16,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::{
-    auth::{limit::Exceeded, principal::Refused},
+    auth::{credential::WeakPassword, limit::Exceeded, principal::Refused},
     store::{NotChanged, Unavailable, registrar::Declared},
     wire::{
         error::{Exception, Plain, Raised, Unexpected},
@@ -38,6 +38,9 @@ pub enum Refusal {
     /// Nothing can be decided now.
     #[error("{}", unavailable(*.0))]
     Unavailable(#[from] Unavailable),
+    /// A page that is not ours wants to change something in a browser's session.
+    #[error("This page may not do that here.")]
+    ForeignPage,
     /// Its caller may not do that.
     #[error("Only admin users can perform `{0}` without RBAC enabled.")]
     AdminsOnly(&'static str),
@@ -45,6 +48,9 @@ pub enum Refusal {
     /// No such service account.
     #[error("No service account with the '{0}' name or ID was found")]
     NoAccount(String),
+    /// No such user.
+    #[error("No user account with the '{0}' name or ID was found")]
+    NoUser(String),
     /// No such key of an account.
     #[error(
         "An API key with ID or name '{key}' is not configured for service account with ID '{account}'."
@@ -71,6 +77,20 @@ pub enum Refusal {
     /// Another has the name.
     #[error("{0}")]
     Exists(String),
+    /// Not of that user, by that caller.
+    #[error("{0}")]
+    Illegal(&'static str),
+    /// A password that may not be chosen.
+    #[error("{0}.")]
+    WeakPassword(#[from] WeakPassword),
+    /// A password that comes from somewhere else.
+    #[error("The password of user '{user}' comes from Secret {secret}: change it there.")]
+    PasswordElsewhere {
+        /// The user's name.
+        user: String,
+        /// The Secret's name.
+        secret: String,
+    },
     /// It is kept as it is by somebody else.
     #[error("{0}")]
     Declared(Declared),
@@ -203,8 +223,14 @@ impl IntoResponse for Refusal {
                 raised(StatusCode::SERVICE_UNAVAILABLE, "RuntimeError"),
             )
                 .into_response(),
-            Self::AdminsOnly(_) => raised(StatusCode::FORBIDDEN, "IllegalOperationError"),
+            Self::AdminsOnly(_)
+            | Self::ForeignPage
+            | Self::Illegal(_)
+            | Self::PasswordElsewhere { .. } => {
+                raised(StatusCode::FORBIDDEN, "IllegalOperationError")
+            }
             Self::NoAccount(_)
+            | Self::NoUser(_)
             | Self::NoKey { .. }
             | Self::NoDevice(_)
             | Self::NoProject(_)
@@ -231,7 +257,7 @@ impl IntoResponse for Refusal {
             Self::NoPage(_) | Self::NotANumber | Self::Device(_) => {
                 raised(StatusCode::BAD_REQUEST, "ValueError")
             }
-            Self::Malformed(_) => bare(&text),
+            Self::Malformed(_) | Self::WeakPassword(_) => bare(&text),
             Self::Filter(_) => filter(&text),
             Self::Form(_) | Self::Grant(_) | Self::UnknownGrant | Self::BrokenBody => {
                 plain(StatusCode::BAD_REQUEST)

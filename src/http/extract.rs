@@ -187,7 +187,7 @@ pub(super) enum NameOrId {
 }
 
 impl NameOrId {
-    fn new(text: &str) -> Self {
+    pub(super) fn new(text: &str) -> Self {
         Uuid::try_parse(text).map_or_else(|_| Self::Name(text.to_owned()), Self::Id)
     }
 }

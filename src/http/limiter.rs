@@ -29,9 +29,14 @@ const PLACES: usize = 256;
 
 /// What an attempt claims to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Claim {
+pub(super) enum Claim<'a> {
     /// An API key.
     Key(Uuid),
+    /// A user, by whatever it was named.
+    User(Uuid),
+    /// A user of a name that nobody has. It counts like one who is there, so that a limit does not
+    /// tell who is.
+    Stranger(&'a str),
 }
 
 /// The failures of everybody.
@@ -52,7 +57,7 @@ impl Limiter {
     ///
     /// # Errors
     /// If it is not to be looked at. It then does not count.
-    pub(super) fn begin(&self, attempt: &Attempt) -> Result<(), Exceeded> {
+    pub(super) fn begin(&self, attempt: &Attempt<'_>) -> Result<(), Exceeded> {
         let Attempt { rates, at, .. } = *attempt;
         let count = |tally: &mut Tally| {
             let over = tally.check(rates, at).err();
@@ -74,12 +79,27 @@ impl Limiter {
     }
 
     /// Forgets the failures of what proved to be who it claims.
-    pub(super) fn forget(&self, claim: Claim) {
+    pub(super) fn forget(&self, claim: Claim<'_>) {
         self.claims.clear(claim);
     }
 
+    /// An attempt that was begun succeeded.
+    pub(super) fn succeeded(&self, attempt: &Attempt<'_>) {
+        attempt.claim.into_iter().for_each(|c| self.forget(c));
+        self.free_address(attempt);
+    }
+
+    /// An attempt that was begun was not one: nothing was tried.
+    pub(super) fn withdraw(&self, attempt: &Attempt<'_>) {
+        if let Some(claim) = attempt.claim {
+            let free = |tally: &mut Tally| tally.take_back(attempt.rates, attempt.at);
+            self.claims.with(claim, free);
+        }
+        self.free_address(attempt);
+    }
+
     /// Takes back what the address was counted for an attempt that was none, or no failure.
-    fn free_address(&self, attempt: &Attempt) {
+    fn free_address(&self, attempt: &Attempt<'_>) {
         if let Some(address) = attempt.address {
             let free = |tally: &mut Tally| tally.take_back(attempt.rates, attempt.at);
             self.addresses.with(block(address), free);
@@ -89,11 +109,11 @@ impl Limiter {
 
 /// An attempt at what may be guessed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Attempt {
+pub(super) struct Attempt<'a> {
     /// How often it may fail.
     pub(super) rates: Rates,
     /// What it claims to be, if that can be read.
-    pub(super) claim: Option<Claim>,
+    pub(super) claim: Option<Claim<'a>>,
     /// Where it comes from, if that is known.
     pub(super) address: Option<IpAddr>,
     /// When it began.

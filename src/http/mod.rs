@@ -13,10 +13,12 @@ mod limiter;
 mod list;
 mod oauth;
 mod once;
+mod passwords;
 mod polls;
 mod router;
 mod routes;
 mod serve;
+mod session;
 mod slow;
 mod token_cache;
 
@@ -43,6 +45,7 @@ use crate::store::{DeviceRegistrar, Registrar, Settings, Store, Unavailable, Vie
 use layers::{Metrics, SecureHeaders};
 use limiter::Limiter;
 use once::Answers;
+use passwords::Passwords;
 use polls::Polls;
 use slow::SlowHashes;
 use token_cache::TokenCache;
@@ -102,6 +105,7 @@ struct Inner {
     answers: Answers,
     polls: Polls,
     limiter: Limiter,
+    passwords: Passwords,
     slow: SlowHashes,
     headers: SecureHeaders,
     metrics: Metrics,
@@ -118,6 +122,7 @@ impl App {
             answers: Answers::new(),
             polls: Polls::new(),
             limiter: Limiter::new(),
+            passwords: Passwords::new(),
             slow: SlowHashes::default(),
             headers: SecureHeaders::default(),
             metrics: Metrics::register(router::paths(), registry),
@@ -172,6 +177,10 @@ impl App {
 
     fn limiter(&self) -> &Limiter {
         &self.0.limiter
+    }
+
+    fn passwords(&self) -> &Passwords {
+        &self.0.passwords
     }
 
     fn slow(&self) -> &SlowHashes {

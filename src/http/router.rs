@@ -15,8 +15,9 @@ use super::{
     access::{Access, Guarded},
     layers::around,
     routes::{
-        api_keys, change_accounts, change_devices, change_keys, constants, current_user,
-        device_start, devices, health, info, login, service_accounts,
+        activation, api_keys, change_accounts, change_devices, change_keys, change_users,
+        constants, current_user, device_start, devices, health, info, login, service_accounts,
+        users,
     },
 };
 
@@ -42,6 +43,7 @@ fn table() -> Table {
         .row(M::POST,   "/api/v1/login",            Anyone,  login::login)
         .row(M::GET,    "/api/v1/logout",           Anyone,  login::logout)
         .row(M::GET,    "/api/v1/current-user",     Account, current_user::show)
+        .row(M::PUT,    "/api/v1/current-user",     Account, change_users::update_self)
         // Service accounts and their keys.
         .row(M::GET,    ACCOUNTS,                   Account, service_accounts::list)
         .row(M::POST,   ACCOUNTS,                   Admin("create service account"), change_accounts::create)
@@ -61,6 +63,15 @@ fn table() -> Table {
         .row(M::PUT,    DEVICE,                     Account, change_devices::update)
         .row(M::DELETE, DEVICE,                     Account, change_devices::delete)
         .row(M::PUT,    "/api/v1/devices/{device}/verify", Account, change_devices::verify)
+        // Users.
+        .row(M::GET,    USERS,                      Account, users::list)
+        .row(M::POST,   USERS,                      Admin("create user"), change_users::create)
+        .row(M::GET,    USER,                       Account, users::show)
+        .row(M::PUT,    USER,                       Account, change_users::update)
+        .row(M::DELETE, USER,                       Account, change_users::delete)
+        .row(M::PUT,    DEACTIVATE,                 Account, activation::deactivate)
+        .row(M::PUT,    ACTIVATE,                   Anyone,  activation::activate)
+        .row(M::PUT,    "/api/v1/activate",         Anyone,  activation::activate_server)
         // What a client needs to see to begin.
         .row(M::GET,    "/api/v1/projects",         Account, constants::projects)
         .row(M::GET,    "/api/v1/projects/{project}", Account, constants::project)
@@ -73,6 +84,10 @@ const ACCOUNT: &str = "/api/v1/service_accounts/{account}";
 const DEVICE: &str = "/api/v1/devices/{device}";
 const KEYS: &str = "/api/v1/service_accounts/{account}/api_keys";
 const KEY: &str = "/api/v1/service_accounts/{account}/api_keys/{key}";
+const USERS: &str = "/api/v1/users";
+const USER: &str = "/api/v1/users/{user}";
+const ACTIVATE: &str = "/api/v1/users/{user}/activate";
+const DEACTIVATE: &str = "/api/v1/users/{user}/deactivate";
 const ROTATE: &str = "/api/v1/service_accounts/{account}/api_keys/{key}/rotate";
 
 /// Every route but `/health` and `/ready`, which everybody may call by any method.

@@ -3,7 +3,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
@@ -15,7 +16,7 @@ use super::{
     call::call,
     echo::Echoes,
     error::{ApplyError, CallError},
-    plan::{Child, Doomed, Live, Restart},
+    plan::{Child, Doomed, Entry, Live, Restart},
 };
 use crate::api::{FIELD_MANAGER, label};
 
@@ -261,6 +262,27 @@ impl Writer {
         )
         .await?;
         Ok(patched.metadata.resource_version.unwrap_or_default())
+    }
+
+    /// Stores an entry of a Secret, if nobody changed that since we looked.
+    ///
+    /// # Errors
+    /// If the API server does not do it.
+    pub async fn store(&self, owner: &Owner, entry: &Entry) -> Result<(), ApplyError> {
+        let api: Api<Secret> = Api::namespaced(self.client()?, &owner.namespace);
+        let patch = json!({
+            "metadata": {"uid": entry.uid, "resourceVersion": entry.resource_version},
+            "data": {(entry.key.as_str()): STANDARD.encode(&entry.value)},
+        });
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        let what = || format!("store in Secret {}/{}", owner.namespace, entry.secret);
+        let patch = Patch::Merge(&patch);
+        let stored = call(what, api.patch(&entry.secret, &parameters, &patch)).await?;
+        self.echoes.wrote_child(&stored.metadata);
+        Ok(())
     }
 
     /// Restarts a workload, if nobody changed it since we looked, as `kubectl rollout restart` does.

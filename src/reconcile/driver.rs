@@ -219,6 +219,10 @@ impl<K: Reconciled> Pass<'_, K> {
                 self.wrote(Written::Child);
             }
         }
+        for entry in &plan.entries {
+            self.tools.writer.store(&owner, entry).await?;
+            self.wrote(Written::Child);
+        }
         for doomed in &plan.prune {
             self.tools.writer.delete(&owner, doomed).await?;
             self.wrote(Written::Deletion);
@@ -420,6 +424,7 @@ pub(super) fn label(kind: &str) -> &'static str {
         "ZenServiceAccount" => "ZenServiceAccount",
         "ZenAPIKey" => "ZenAPIKey",
         "ZenDevice" => "ZenDevice",
+        "ZenUser" => "ZenUser",
         _ => "other",
     }
 }

@@ -14,6 +14,7 @@ pub mod events;
 mod foreign;
 pub mod made;
 pub mod metrics;
+pub mod namesake;
 pub mod plan;
 pub mod queue;
 pub mod reader;
@@ -21,6 +22,7 @@ pub mod record;
 pub mod report;
 pub mod server;
 pub mod service_account;
+pub mod user;
 pub mod watch;
 
 use std::{fmt::Debug, sync::Arc};

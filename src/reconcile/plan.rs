@@ -15,6 +15,9 @@ pub struct Plan<S> {
     pub record: Option<S>,
     /// What must exist, in the order in which it is made.
     pub children: Vec<Child>,
+    /// What is to be stored in Secrets that we made for somebody else, after the children are in
+    /// place.
+    pub entries: Vec<Entry>,
     /// What we made once and is to go, after the children are in place.
     pub prune: Vec<Doomed>,
     /// Workloads that were handed to us to be restarted.
@@ -98,6 +101,21 @@ pub struct Child {
     pub adopts: bool,
 }
 
+/// An entry of a Secret that we made for somebody else.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The Secret's name, in the owner's namespace.
+    pub secret: String,
+    /// Its identity: another of that name is left alone.
+    pub uid: String,
+    /// Its version: what was stored since we looked is not overwritten.
+    pub resource_version: String,
+    /// The entry's name.
+    pub key: String,
+    /// What it is to hold.
+    pub value: String,
+}
+
 /// A workload whose pods are to be started anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restart {
@@ -163,6 +181,12 @@ impl fmt::Debug for Child {
             "absent"
         };
         write!(f, "{} {} ({seen})", self.resource.kind, self.name)
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "entry {} of Secret {}", self.key, self.secret)
     }
 }
 

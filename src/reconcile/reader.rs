@@ -10,6 +10,7 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use super::{
     Reconciled,
@@ -19,8 +20,8 @@ use super::{
     plan::{Doomed, Live},
 };
 use crate::{
-    api::{Record, ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount, is_object_name},
-    auth::keyring::Keyring,
+    api::{Record, ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount, ZenUser, is_object_name},
+    auth::{api_key::Print, credential::Credential, keyring::Keyring},
 };
 
 /// Reads for passes of every kind.
@@ -29,9 +30,27 @@ pub struct Reader {
     views: Views,
     /// By the server's UID, with the Secret that each was read from.
     keyrings: Mutex<HashMap<String, Read>>,
+    /// By the server's UID.
+    passwords: Mutex<HashMap<String, Arc<Passwords>>>,
+    /// By user: the version of a source whose password was found to be the one that is stored.
+    proven: Mutex<HashMap<Uuid, Proof>>,
 }
 
 type Read = (Arc<Made>, Arc<Keyring>);
+
+/// A version of a Secret with a password, and what stands for that.
+type Proof = (String, Print);
+
+/// What stands for the passwords of a server's users.
+#[derive(Debug)]
+pub struct Passwords {
+    /// The Secret's UID.
+    pub uid: String,
+    /// The version that was read.
+    pub version: String,
+    /// By user.
+    pub of: HashMap<Uuid, Arc<Credential>>,
+}
 
 /// Watched views of the cluster.
 #[derive(Clone)]
@@ -44,6 +63,8 @@ pub struct Views {
     pub keys: Store<ZenAPIKey>,
     /// All devices.
     pub devices: Store<ZenDevice>,
+    /// All users.
+    pub users: Store<ZenUser>,
     /// The Secrets that we made; their content stays at the API server.
     pub secrets: made::View,
 }
@@ -55,6 +76,8 @@ impl Reader {
             client,
             views,
             keyrings: Mutex::default(),
+            passwords: Mutex::default(),
+            proven: Mutex::default(),
         }
     }
 
@@ -176,6 +199,51 @@ impl Reader {
         })
     }
 
+    /// What stands for the passwords of a server's users, read again only when the Secret changed.
+    ///
+    /// `None` while there is none that is the server's.
+    ///
+    /// # Errors
+    /// If the API server does not say.
+    pub async fn passwords(&self, server: &ZenServer) -> Result<Option<Arc<Passwords>>, CallError> {
+        let (Some(uid), Some(namespace)) = (server.uid(), server.namespace()) else {
+            return Ok(None);
+        };
+        let name = server.passwords_secret_name();
+        let Some(seen) = self.views.secrets.get(&namespace, &name) else {
+            return Ok(None);
+        };
+        if seen.owner().map(|owner| &**owner) != Some(&*uid) {
+            return Ok(None);
+        }
+        if let Some(known) = self.passwords.lock().get(&uid)
+            && *known.version == *seen.version
+        {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        let what = || format!("get Secret {namespace}/{name}");
+        let secret = call(what, api.get_opt(&name)).await?;
+        let passwords = secret.and_then(passwords_in).map(Arc::new);
+        if let Some(passwords) = &passwords {
+            self.passwords.lock().insert(uid, Arc::clone(passwords));
+        }
+        Ok(passwords)
+    }
+
+    /// Whether this version of a source was found to hold what `print` stands for.
+    pub(super) fn is_proven(&self, user: Uuid, source: &str, print: Print) -> bool {
+        let proven = self.proven.lock();
+        proven
+            .get(&user)
+            .is_some_and(|(version, of)| version == source && *of == print)
+    }
+
+    /// This version of a source holds what `print` stands for.
+    pub(super) fn prove(&self, user: Uuid, source: String, print: Print) {
+        self.proven.lock().insert(user, (source, print));
+    }
+
     /// The Secrets that we made for an owner, but for one name, with the metadata to judge by.
     pub fn other_secrets(
         &self,
@@ -210,6 +278,16 @@ fn keyring_of(server: &ZenServer, secret: &Secret) -> Option<Arc<Keyring>> {
         return None;
     }
     Keyring::from_entries(entry).ok().map(Arc::new)
+}
+
+fn passwords_in(secret: Secret) -> Option<Passwords> {
+    let data = secret.data.unwrap_or_default();
+    let entries = data.iter().map(|(user, json)| (&**user, &*json.0));
+    Some(Passwords {
+        uid: secret.metadata.uid?,
+        version: secret.metadata.resource_version?,
+        of: Credential::read_all(entries),
+    })
 }
 
 fn live(object: DynamicObject) -> Option<Live> {

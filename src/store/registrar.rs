@@ -1,17 +1,17 @@
-//! Changes to accounts and keys, in domain words.
+//! Changes to accounts, keys and users, in domain words.
 //!
 //! What is declared, by a person or by a GitOps tool, is theirs to change: here only what was made
 //! here is changed. A change is done when its future ends; a view shows it a moment later.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::auth::api_key::KeyDigest;
+use crate::auth::{api_key::KeyDigest, credential::Credential};
 
-/// Makes, changes and deletes accounts and keys of one server.
+/// Makes, changes and deletes accounts, keys and users of one server.
 pub trait Registrar: Send + Sync + 'static {
     /// Makes an account. Its name is nobody else's.
     fn create_account(&self, account: NewAccount) -> Changing<'_, Object>;
@@ -36,6 +36,24 @@ pub trait Registrar: Send + Sync + 'static {
 
     /// Deletes a key.
     fn delete_key(&self, key: Object) -> Changing<'_, ()>;
+
+    /// Makes a user. Its name is no other user's.
+    fn create_user(&self, user: NewUser) -> Changing<'_, Object>;
+
+    /// Changes a user. With nothing to change, only says whether it could be.
+    fn update_user(&self, user: Object, update: UserUpdate) -> Changing<'_, ()>;
+
+    /// Deletes a user.
+    fn delete_user(&self, user: Object) -> Changing<'_, ()>;
+
+    /// Stores what a user proves to be itself with, if what is stored is still `from`: of two at
+    /// once, one finds that it [exists](NotChanged::Exists). Also for declared users.
+    fn store_credential(
+        &self,
+        user: Uuid,
+        from: Option<Arc<Credential>>,
+        to: Credential,
+    ) -> Changing<'_, ()>;
 }
 
 /// A change under way.
@@ -85,6 +103,34 @@ pub struct Update {
     pub description: Option<String>,
     /// Whether it may log in.
     pub active: Option<bool>,
+}
+
+/// A user to be made. It has no password yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewUser {
+    /// Its name in ZenML.
+    pub name: String,
+    /// A name for people.
+    pub full_name: String,
+    /// Its mail address.
+    pub email: Option<String>,
+    /// Whether it may manage users, accounts and keys.
+    pub admin: bool,
+}
+
+/// What of a user is to be changed; `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserUpdate {
+    /// The name in ZenML.
+    pub name: Option<String>,
+    /// A name for people.
+    pub full_name: Option<String>,
+    /// The mail address.
+    pub email: Option<String>,
+    /// Whether it may log in.
+    pub active: Option<bool>,
+    /// Whether it may manage users, accounts and keys.
+    pub admin: Option<bool>,
 }
 
 /// What replaces a key.
@@ -139,7 +185,7 @@ pub enum NotChanged {
 /// Where something is declared that cannot be changed here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declared {
-    /// `service account` or `API key`.
+    /// `service account`, `API key` or `user`.
     pub what: &'static str,
     /// Its name in ZenML.
     pub name: String,

@@ -97,13 +97,17 @@ pub struct Token<'a> {
 
 impl<'a> Token<'a> {
     /// A token that lives for so many seconds.
-    pub const fn bearer(access_token: &'a str, expires_in: i64) -> Self {
+    pub const fn bearer(
+        access_token: &'a str,
+        expires_in: i64,
+        csrf_token: Option<&'a str>,
+    ) -> Self {
         Self {
             access_token,
             token_type: "bearer",
             expires_in: Some(expires_in),
             refresh_token: None,
-            csrf_token: None,
+            csrf_token,
             scope: None,
             device_id: None,
             device_metadata: None,

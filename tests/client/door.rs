@@ -142,6 +142,29 @@ impl Sidecar {
         self.ask(head, &body).await
     }
 
+    pub async fn login_with(&self, name: &str, password: &str) -> Result<Answer> {
+        let form = [("username", name), ("password", password)];
+        let body = serde_urlencoded::to_string(form)?;
+        let head = "POST /api/v1/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\n";
+        self.ask(head, &body).await
+    }
+
+    /// A token of a user.
+    pub async fn session(&self, name: &str, password: &str) -> Result<String> {
+        let answer = self.login_with(name, password).await?.expect(200)?.json()?;
+        let token = answer["access_token"].as_str().context("no token")?;
+        Ok(token.to_owned())
+    }
+
+    /// A request in JSON to any path, by nobody where there is no token.
+    pub async fn put(&self, path: &str, token: &str, body: &Value) -> Result<Answer> {
+        let head = format!(
+            "PUT {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/json\r\n"
+        );
+        self.ask(&head, &body.to_string()).await
+    }
+
     pub async fn token(&self, key: &str) -> Result<String> {
         let answer = self.login(key).await?;
         ensure!(answer.status == 200, "{answer:?}");

@@ -24,4 +24,5 @@ mod rotation;
 #[allow(dead_code, unused_imports, reason = "shared with the cluster tests")]
 mod support;
 mod tenants;
+mod users;
 mod zenml;

@@ -44,6 +44,13 @@ pub struct Outcome {
 /// Runs it with nothing but the entries of a delivered Secret.
 pub async fn zenml(site: &Site, secret: &str, arguments: &[&str]) -> Result<Outcome> {
     let secret = site.api::<Secret>().get(secret).await?;
+    let variables = ["ZENML_STORE_URL", "ZENML_STORE_API_KEY"]
+        .map(|name| (name, entry(&secret, name).unwrap()));
+    zenml_with(&variables, arguments).await
+}
+
+/// Runs it with nothing but these variables.
+pub async fn zenml_with(variables: &[(&str, String)], arguments: &[&str]) -> Result<Outcome> {
     let home = tempfile::tempdir()?;
     let output = Command::new(client()?)
         .args(arguments)
@@ -53,10 +60,7 @@ pub async fn zenml(site: &Site, secret: &str, arguments: &[&str]) -> Result<Outc
         .env("LANG", "C.UTF-8")
         .env("COLUMNS", "400")
         .env("ZENML_ANALYTICS_OPT_IN", "false")
-        .envs(
-            ["ZENML_STORE_URL", "ZENML_STORE_API_KEY"]
-                .map(|name| (name, entry(&secret, name).unwrap())),
-        )
+        .envs(variables.iter().map(|(name, value)| (*name, value)))
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()

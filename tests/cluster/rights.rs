@@ -21,14 +21,14 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, from_value, json};
-use zenop::api::{ZenAPIKey, ZenDevice, annotation, label, reason};
+use zenop::api::{ZenAPIKey, ZenDevice, ZenUser, annotation, label, reason};
 use zenop_cluster::TestNamespace;
 
 use self::ask::{NEVER, Rules, Subject, asked, client_of, minus, nameless, rules, snapshot, tell};
 use crate::support::{
     Launch, Site,
     helm::{RELEASE, SYSTEM, installed},
-    key, ready, site_on, stalled, with,
+    key, ready, site_on, stalled, user, with,
 };
 
 #[tokio::test]
@@ -76,10 +76,12 @@ fn handed_on() -> Rules {
         "zenserviceaccounts",
         "zenapikeys",
         "zendevices",
+        "zenusers",
     ]
     .map(|kind| (kind, "get"));
     let write = ["create", "patch", "delete"];
-    let write = write.map(|verb| [("zenserviceaccounts", verb), ("zenapikeys", verb)]);
+    let kinds = ["zenserviceaccounts", "zenapikeys", "zenusers"];
+    let write = write.map(|verb| kinds.map(|kind| (kind, verb)));
     let device = [("zendevices", "create"), ("zendevices", "patch")];
     let all = get
         .into_iter()
@@ -117,6 +119,9 @@ async fn the_rights_of_the_operator_suffice_and_each_is_used() -> Result<()> {
         meet_a_stranger_twice(site).await?;
         restart_consumers(site).await?;
         look_after_devices(site).await?;
+        site.apply(&user("ana")).await?;
+        let told = |user: &ZenUser| user.status.is_some();
+        site.until("ana", "told of", told).await?;
         first.stop().await?;
         second.leads().await?;
         second.stop().await?;

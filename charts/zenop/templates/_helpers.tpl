@@ -81,21 +81,22 @@ but Kubernetes has no right for "metadata" or "of this label", so list and watch
 ServiceAccount can read every Secret where it works: set watchNamespace where that is too much.
 
 A part of this is here to be handed on: who makes a Role must hold what it grants, and a server's pods get to read
-their namespace's custom resources and their own auth Secret, and to note when an account was last used. That is why
+their namespace's custom resources and their own two Secrets, and to note when an account was last used. That is why
 neither "escalate" nor "bind" is needed.
 
 No spec of a custom resource is ever written, and only Secrets are ever deleted: all else goes with its owner.
 */}}
 {{- define "zenop.operatorRules" -}}
 - apiGroups: [zenop.dev]
-  resources: [zenservers, zenserviceaccounts, zenapikeys, zendevices]
+  resources: [zenservers, zenserviceaccounts, zenapikeys, zendevices, zenusers]
   verbs: [get, list, watch]
 # What it passes on to the servers, which make accounts, keys and devices for ZenML's API.
 - apiGroups: [zenop.dev]
-  resources: [zenserviceaccounts, zenapikeys, zendevices]
+  resources: [zenserviceaccounts, zenapikeys, zendevices, zenusers]
   verbs: [create, patch, delete]
 - apiGroups: [zenop.dev]
-  resources: [zenservers/status, zenserviceaccounts/status, zenapikeys/status, zendevices/status]
+  resources:
+    [zenservers/status, zenserviceaccounts/status, zenapikeys/status, zendevices/status, zenusers/status]
   verbs: [patch]
 - apiGroups: [""]
   resources: [secrets]

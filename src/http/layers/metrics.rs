@@ -47,6 +47,11 @@ pub(in crate::http) enum Changed {
     LockDevice,
     UnlockDevice,
     DeleteDevice,
+    CreateUser,
+    UpdateUser,
+    DeactivateUser,
+    ActivateUser,
+    DeleteUser,
 }
 
 /// How a change ended.
@@ -82,6 +87,7 @@ struct Login {
 pub(in crate::http) enum LoginOutcome {
     Granted,
     BadKey,
+    BadPassword,
     Limited,
     InactiveKey,
     InactiveAccount,
@@ -94,9 +100,10 @@ pub(in crate::http) enum LoginOutcome {
 }
 
 impl LoginOutcome {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Granted,
         Self::BadKey,
+        Self::BadPassword,
         Self::Limited,
         Self::InactiveKey,
         Self::InactiveAccount,

@@ -4,11 +4,11 @@ use axum::{extract::State, response::Response};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::json;
+use super::{json, users};
 use crate::{
     auth::{
         directory::{Account, Directory},
-        principal::Refused,
+        principal::{By, Principal, Refused},
     },
     http::{App, Caller, Refusal},
     wire::{
@@ -23,16 +23,40 @@ pub(in crate::http) async fn show(
     Caller(caller): Caller,
 ) -> Result<Response, Refusal> {
     let view = app.view()?;
-    let account = view.directory.account(caller.account);
-    json(&user(account.ok_or(Refused::Revoked)?, true, app.now()))
+    json(&rendered(&view.directory, &caller, app.now())?)
 }
 
 /// Somebody as others show them.
 pub(super) fn envelope(directory: &Directory, id: Uuid, now: Timestamp) -> Option<User<'_>> {
-    Some(user(directory.account(id)?, false, now))
+    match directory.account(id) {
+        Some(account) => Some(service_account(account, false, now)),
+        None => Some(users::rendered(directory.user(id)?, false)),
+    }
 }
 
-fn user(account: &Account, hydrate: bool, now: Timestamp) -> User<'_> {
+/// The caller, as it is shown to itself.
+///
+/// # Errors
+/// If it is gone since it was let in.
+pub(super) fn rendered<'a>(
+    directory: &'a Directory,
+    caller: &Principal,
+    now: Timestamp,
+) -> Result<User<'a>, Refused> {
+    let shown = match caller.by {
+        By::Key { .. } | By::Device { stamp: None, .. } => {
+            let account = directory.account(caller.account);
+            account.map(|account| service_account(account, true, now))
+        }
+        By::Session { .. } | By::Device { stamp: Some(_), .. } => {
+            let user = directory.user(caller.account);
+            user.map(|user| users::to_itself(directory, user))
+        }
+    };
+    shown.ok_or(Refused::Revoked)
+}
+
+fn service_account(account: &Account, hydrate: bool, now: Timestamp) -> User<'_> {
     let body = UserBody {
         created: Time(account.created),
         updated: Time(super::service_accounts::updated(account)),

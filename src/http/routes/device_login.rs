@@ -47,7 +47,7 @@ pub(super) async fn poll(
     let granted = redeem(app, form, &mut device).await;
     report(app, (request, address), device, granted.as_ref());
     let answer = granted.and_then(|granted| {
-        let mut answer = json(&Token::bearer(&granted.token, granted.seconds))?;
+        let mut answer = json(&Token::bearer(&granted.token, granted.seconds, None))?;
         answer.headers_mut().insert(CACHE_CONTROL, NO_STORE);
         Ok(answer)
     });

@@ -1,13 +1,17 @@
-//! `POST /login`: an API key becomes a token (zenml-wire.md 5). The code of a device does in
-//! `device_login`.
+//! `POST /login`: an API key or a password becomes a token (zenml-wire.md 5). The code of a device
+//! does in `device_login`.
 //!
 //! 1. The form is read, and the grant found: named, or told by the fields that are there.
-//! 2. The key is checked against the view: by whom, for whom, whether it is active now.
-//! 3. A wrong one counts, and too many are told to wait.
+//! 2. The credential is checked against the view: by whom, for whom, whether it is active now.
+//! 3. A wrong one counts, and too many are told to wait; a password counts before it is tried.
 //! 4. A token is signed, without the view. It ends with its key at the latest.
 //! 5. What was decided is counted and logged, whichever way it went.
 
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::State,
+    http::{HeaderMap, header::SET_COOKIE},
+    response::Response,
+};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
 use tracing::info;
@@ -16,7 +20,8 @@ use uuid::Uuid;
 use super::{device_login, json};
 use crate::{
     auth::{
-        api_key::ApiKey,
+        api_key::{ApiKey, Pepper},
+        credential::{Password, Verifier},
         network::Network,
         principal::{Principal, Refused},
         token::{self, Claims},
@@ -24,10 +29,10 @@ use crate::{
     http::{
         App, Refusal,
         changes::shown,
-        extract::{ClientAddress, Form, RequestId},
+        extract::{ClientAddress, Form, NameOrId, RequestId},
         layers::LoginOutcome,
         limiter::{Attempt, Claim},
-        slow,
+        session, slow,
     },
     wire::login::{Grant, LoginForm, Token},
 };
@@ -37,6 +42,7 @@ pub(in crate::http) async fn login(
     State(app): State<App>,
     request: RequestId,
     address: ClientAddress,
+    headers: HeaderMap,
     form: Result<Form<LoginForm>, Refusal>,
 ) -> Result<Response, Refusal> {
     if let Ok(Form(form)) = &form
@@ -45,21 +51,24 @@ pub(in crate::http) async fn login(
         return Ok(device_login::poll(&app, &request, address, form).await);
     }
     let mut claimed = None;
-    let granted = match form.and_then(|Form(form)| api_key(&form)) {
-        Ok(key) => {
+    let granted = match form.and_then(|Form(form)| presented(&form)) {
+        Ok(Presented::Key(key)) => {
             claimed = Some(key.id);
-            let proven = slow::prove(&app, &key).await;
-            proven.and_then(|()| authenticate(&app, &key, address.network()))
+            let granted = by_key(&app, &key, address.network()).await;
+            limited(&app, claimed, address, granted)
         }
-        Err(refusal) => Err(refusal),
+        Ok(Presented::Password { username, password }) => {
+            by_password(&app, &headers, address, &username, password).await
+        }
+        Err(refusal) => limited(&app, None, address, Err(refusal)),
     };
-    let granted = limited(&app, claimed, address, granted);
     report(&app, &request, address, claimed, granted.as_ref());
-    granted.and_then(|granted| granted.answer())
+    granted.and_then(|granted| granted.answer(&app))
 }
 
-/// What a login comes to by how many failed before. A right key is never refused for others' wrong
-/// ones: 256 random bits are not guessed, and everybody who knows its id could lock it out.
+/// What a login with a key comes to by how many failed before. A right key is never refused for
+/// others' wrong ones: 256 random bits are not guessed, and everybody who knows its id could lock
+/// it out.
 fn limited(
     app: &App,
     claimed: Option<Uuid>,
@@ -82,9 +91,23 @@ fn limited(
     granted
 }
 
-/// `GET /logout`: there is no session to end. A token is revoked by its key.
-pub(in crate::http) async fn logout() -> Result<Response, Refusal> {
-    json(&())
+/// `GET /logout`: a browser forgets its cookie. A token is revoked by its key or its user.
+pub(in crate::http) async fn logout(State(app): State<App>) -> Result<Response, Refusal> {
+    let mut response = json(&())?;
+    if let Some(settings) = app.settings() {
+        let gone = session::cookie(&settings, "", 0)?;
+        response.headers_mut().insert(SET_COOKIE, gone);
+    }
+    Ok(response)
+}
+
+/// What somebody wants to log in with.
+enum Presented {
+    Key(ApiKey),
+    Password {
+        username: NameOrId,
+        password: Password,
+    },
 }
 
 /// What a login was granted.
@@ -92,11 +115,23 @@ struct Granted {
     principal: Principal,
     token: String,
     seconds: i64,
+    /// For a page of another site.
+    csrf: Option<String>,
 }
 
 impl Granted {
-    fn answer(&self) -> Result<Response, Refusal> {
-        json(&Token::bearer(&self.token, self.seconds))
+    /// Only who logs in with a password may be a browser.
+    fn answer(&self, app: &App) -> Result<Response, Refusal> {
+        let csrf = self.csrf.as_deref();
+        let mut response = json(&Token::bearer(&self.token, self.seconds, csrf))?;
+        if self.principal.by.key().is_none()
+            && self.csrf.is_none()
+            && let Some(settings) = app.settings()
+        {
+            let cookie = session::cookie(&settings, &self.token, self.seconds)?;
+            response.headers_mut().insert(SET_COOKIE, cookie);
+        }
+        Ok(response)
     }
 }
 
@@ -106,8 +141,8 @@ fn is_device_code(form: &LoginForm) -> bool {
     matches!(grant(form, password), Ok(Grant::DeviceCode))
 }
 
-/// The key in a form, if the form is one that brings a key.
-fn api_key(form: &LoginForm) -> Result<ApiKey, Refusal> {
+/// The credential in a form.
+fn presented(form: &LoginForm) -> Result<Presented, Refusal> {
     let given = form
         .password
         .as_ref()
@@ -116,10 +151,16 @@ fn api_key(form: &LoginForm) -> Result<ApiKey, Refusal> {
         Grant::ApiKey => {
             let text = given.ok_or(Refusal::Form("API key is required."))?;
             let key = text.expose_secret().parse();
-            key.map_err(|_| Refused::BadKey.into())
+            key.map(Presented::Key).map_err(|_| Refused::BadKey.into())
         }
-        Grant::Password if form.username.is_none() && form.grant_type.is_none() => {
-            Err(Refusal::Form("Invalid request: username is required."))
+        Grant::Password => {
+            let missing = Refusal::Form("Invalid request: username is required.");
+            let username = form.username.as_deref().ok_or(missing)?;
+            let password = given.map_or("", |given| given.expose_secret());
+            Ok(Presented::Password {
+                username: NameOrId::new(username),
+                password: Password::presented(password),
+            })
         }
         other => Err(Refusal::Grant(other)),
     }
@@ -138,20 +179,105 @@ fn grant(form: &LoginForm, password: bool) -> Result<Grant, Refusal> {
     }
 }
 
-fn authenticate(app: &App, key: &ApiKey, from: Option<Network>) -> Result<Granted, Refusal> {
-    let now = app.now();
-    let (principal, end, keyring, settings) = {
+async fn by_key(app: &App, key: &ApiKey, from: Option<Network>) -> Result<Granted, Refusal> {
+    slow::prove(app, key).await?;
+    let view = app.view()?;
+    let principal = view
+        .directory
+        .authenticate(&view.keyring, key, app.now(), from)?;
+    drop(view);
+    granted(app, principal)
+}
+
+/// A password is tried away from the view, as it takes its time, and a user who is not there as
+/// long, and as often, as one who is. Who failed too often waits, also with the right one:
+/// passwords can be guessed.
+async fn by_password(
+    app: &App,
+    headers: &HeaderMap,
+    from: ClientAddress,
+    username: &NameOrId,
+    password: Password,
+) -> Result<Granted, Refusal> {
+    let (candidate, attempt) = {
         let view = app.view()?;
-        let principal = view.directory.authenticate(&view.keyring, key, now, from)?;
+        let found = match username {
+            NameOrId::Id(id) => view.directory.user(*id),
+            NameOrId::Name(name) => view.directory.user_by_name(name),
+        };
+        let claim = match (found, username) {
+            (Some(user), _) => Claim::User(user.id),
+            (None, NameOrId::Id(id)) => Claim::User(*id),
+            (None, NameOrId::Name(name)) => Claim::Stranger(name),
+        };
+        let attempt = Attempt {
+            rates: view.settings.login_rates,
+            claim: Some(claim),
+            address: from.0,
+            at: app.now(),
+        };
+        let known = found.and_then(|user| Some((user.id, view.directory.password(user)?.clone())));
+        let (user, verifier) = known.unwrap_or_else(|| (Uuid::nil(), Verifier::decoy()));
+        let candidate = Candidate {
+            user,
+            verifier,
+            pepper: view.keyring.pepper().clone(),
+            from: from.network(),
+            foreign: session::is_foreign(headers, &view.settings),
+        };
+        (candidate, attempt)
+    };
+    app.limiter().begin(&attempt)?;
+    let granted = tried(app, candidate, password).await;
+    match &granted {
+        Ok(_) => app.limiter().succeeded(&attempt),
+        Err(Refusal::Credentials(Refused::BadPassword)) => {}
+        Err(_) => app.limiter().withdraw(&attempt),
+    }
+    granted
+}
+
+/// Whose password is tried. One whom nobody can be, if there is no such user.
+struct Candidate {
+    user: Uuid,
+    verifier: Verifier,
+    pepper: Pepper,
+    from: Option<Network>,
+    /// Whether a page of another site asks.
+    foreign: bool,
+}
+
+async fn tried(app: &App, who: Candidate, password: Password) -> Result<Granted, Refusal> {
+    let fits = app.fits(who.pepper, who.user, who.verifier.clone(), password);
+    if !fits.await? {
+        return Err(Refused::BadPassword.into());
+    }
+    let session = || uuid::Builder::from_random_bytes(*app.draw::<16>()).into_uuid();
+    let session = who.foreign.then(session);
+    let view = app.view()?;
+    let principal = view
+        .directory
+        .log_in(who.user, &who.verifier, session, app.now(), who.from)?;
+    drop(view);
+    granted(app, principal)
+}
+
+/// A token for who proved to be somebody.
+fn granted(app: &App, principal: Principal) -> Result<Granted, Refusal> {
+    let now = app.now();
+    let (end, keyring, settings) = {
+        let view = app.view()?;
         let end = view.directory.end(&principal);
-        (principal, end, view.keyring.clone(), view.settings.clone())
+        (end, view.keyring.clone(), view.settings.clone())
     };
     let claims = claims(principal, now, settings.token_ttl, end)?;
     let token = token::issue(&keyring, settings.id, &claims).map_err(|_| Refusal::Unexpected)?;
+    let session = principal.by.session();
     Ok(Granted {
         principal,
         token,
         seconds: claims.expires.as_second() - now.as_second(),
+        csrf: session.map(|session| keyring.pepper().csrf_token(session)),
     })
 }
 
@@ -170,7 +296,8 @@ fn claims(
     })
 }
 
-/// The audit line. Ids and closed words only: names come from people, keys from nowhere.
+/// The one place where every login ends, whichever way it went. The audit line has ids and closed words only: names come from people, credentials from
+/// nowhere.
 fn report(
     app: &App,
     request: &RequestId,
@@ -198,6 +325,7 @@ fn outcome(granted: Result<&Granted, &Refusal>) -> LoginOutcome {
             Refused::InactiveAccount { .. } | Refused::InactiveUser { .. },
         )) => LoginOutcome::InactiveAccount,
         Err(Refusal::Credentials(Refused::InactiveDevice { .. })) => LoginOutcome::InactiveDevice,
+        Err(Refusal::Credentials(Refused::BadPassword)) => LoginOutcome::BadPassword,
         Err(Refusal::Credentials(_)) => LoginOutcome::BadKey,
         Err(Refusal::TooMany(_)) => LoginOutcome::Limited,
         Err(Refusal::Grant(_) | Refusal::UnknownGrant) => LoginOutcome::UnsupportedGrant,

@@ -3,10 +3,12 @@
 //! A handler loads the view, decides, and renders before it lets the view go; it never waits
 //! while it holds one.
 
+pub(super) mod activation;
 pub(super) mod api_keys;
 pub(super) mod change_accounts;
 pub(super) mod change_devices;
 pub(super) mod change_keys;
+pub(super) mod change_users;
 pub(super) mod constants;
 pub(super) mod current_user;
 mod device_login;
@@ -16,6 +18,7 @@ pub(super) mod health;
 pub(super) mod info;
 pub(super) mod login;
 pub(super) mod service_accounts;
+pub(super) mod users;
 
 use axum::{
     http::header::CONTENT_TYPE,

@@ -52,9 +52,9 @@ use self::{
 use super::{
     Fresh, Reader, Reconciled,
     error::{CallError, Invalid},
+    namesake::holds_name,
     plan::{Doomed, Live, Plan},
     record::{farewell::Wish, revival::server_of},
-    service_account::holds_name,
 };
 use crate::{
     api::{
@@ -156,7 +156,7 @@ impl Reconciled for ZenAPIKey {
             seen.workloads = Some(consumers::observe(consumers, &namespace, read).await?);
         }
         seen.account = account.map(|account| {
-            let holds = holds_name(&account, &read.views().accounts);
+            let holds = holds_name(&*account, &read.views().accounts);
             (account, holds)
         });
         Ok(seen)
@@ -275,6 +275,7 @@ impl Reconciled for ZenAPIKey {
         deadlines.extend(valid.next_looks(&status, issue.is_new));
         Plan {
             record,
+            entries: Vec::new(),
             prune: [
                 valid.doomed(&status.generations),
                 valid.past.spent(child.is_some()),

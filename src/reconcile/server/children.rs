@@ -59,6 +59,22 @@ pub(super) fn auth_secret(name: &str, entries: &[(&str, &str)], live: Option<Liv
     }
 }
 
+/// What stands for the users' passwords. Made empty; users and sidecars store entries in it.
+pub(super) fn passwords_secret(name: &str, live: Option<Live>) -> Child {
+    let body = json!({
+        "type": "Opaque",
+        "metadata": {"labels": {label::NAME: "zenserver", label::COMPONENT: "passwords"}},
+    });
+    Child {
+        resource: auth_secret_resource(),
+        name: name.to_owned(),
+        body,
+        live,
+        create_only: true,
+        adopts: false,
+    }
+}
+
 /// What tells the content of an auth Secret from another's.
 pub(super) fn fingerprint(secret: &Live) -> String {
     let decode = |name: &str| {
@@ -121,24 +137,25 @@ impl Parts<'_> {
         body
     }
 
-    /// The sidecar reads identities of its namespace and its own server and auth Secret, makes and
-    /// changes accounts, keys and devices for ZenML's API, and writes when they were last used.
+    /// The sidecar reads identities of its namespace and its own server and its two Secrets, makes
+    /// and changes identities for ZenML's API, stores what stands for passwords that users choose,
+    /// and writes when identities were last used.
     fn role(&self) -> Value {
-        let kinds = [
-            "zenservers",
-            "zenserviceaccounts",
-            "zenapikeys",
-            "zendevices",
-        ];
+        let changed = ["zenserviceaccounts", "zenapikeys", "zendevices", "zenusers"];
+        let kinds: Vec<&str> = std::iter::once("zenservers").chain(changed).collect();
+        let (auth, passwords) = (
+            self.server.auth_secret_name(),
+            self.server.passwords_secret_name(),
+        );
         self.with_labels(json!({"rules": [
             {"apiGroups": [GROUP], "resources": kinds, "verbs": ["get", "list", "watch"]},
-            {"apiGroups": [GROUP], "resources": ["zenserviceaccounts", "zenapikeys", "zendevices"],
-             "verbs": ["create", "patch", "delete"]},
-            {"apiGroups": [GROUP],
-             "resources": ["zenserviceaccounts/status", "zenapikeys/status", "zendevices/status"],
+            {"apiGroups": [GROUP], "resources": changed, "verbs": ["create", "patch", "delete"]},
+            {"apiGroups": [GROUP], "resources": changed.map(|kind| format!("{kind}/status")),
              "verbs": ["patch"]},
             {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"],
-             "resourceNames": [self.server.auth_secret_name()]},
+             "resourceNames": [auth]},
+            {"apiGroups": [""], "resources": ["secrets"],
+             "verbs": ["get", "list", "watch", "patch"], "resourceNames": [passwords]},
         ]}))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! It promises: pepper and signing keys are made once, and never again while status remembers
 //! them; pods run under the restricted Pod Security Standard, with rights on this namespace's
-//! identities and their own auth Secret only.
+//! identities and their own two Secrets only.
 
 mod children;
 
@@ -38,6 +38,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Observed {
     auth_secret: Option<Live>,
+    passwords: Option<Live>,
     rest: Vec<(ApiResource, Option<Live>)>,
 }
 
@@ -47,6 +48,7 @@ pub struct Valid {
     server: Arc<ZenServer>,
     settings: Settings,
     auth_secret: Option<Live>,
+    passwords: Option<Live>,
     recorded: Option<AuthSecretStatus>,
     rest: Vec<(ApiResource, Option<Live>)>,
 }
@@ -63,12 +65,19 @@ impl Reconciled for ZenServer {
         let auth_secret = read
             .live(&secret, &namespace, &self.auth_secret_name())
             .await?;
+        let passwords = read
+            .live(&secret, &namespace, &self.passwords_secret_name())
+            .await?;
         let mut rest = Vec::new();
         for resource in resources() {
             let live = read.live(&resource, &namespace, &name).await?;
             rest.push((resource, live));
         }
-        Ok(Observed { auth_secret, rest })
+        Ok(Observed {
+            auth_secret,
+            passwords,
+            rest,
+        })
     }
 
     fn validate(
@@ -83,18 +92,18 @@ impl Reconciled for ZenServer {
             .rest
             .iter()
             .map(|(resource, live)| (resource, name.as_str(), live));
-        let secret = (
-            &auth_secret_resource(),
-            &*self.auth_secret_name(),
-            &seen.auth_secret,
-        );
+        let kind = auth_secret_resource();
+        let secrets = [
+            (&kind, &*self.auth_secret_name(), &seen.auth_secret),
+            (&kind, &*self.passwords_secret_name(), &seen.passwords),
+        ];
         let claim = Claim {
             kind: "ZenServer",
             name: &self.name_any(),
             uid: &uid,
             remedy: "make this server under another name",
         };
-        for (resource, name, live) in std::iter::once(secret).chain(others) {
+        for (resource, name, live) in secrets.into_iter().chain(others) {
             claim.check(&resource.kind, name, live.as_ref())?;
         }
         let recorded = self.status.as_ref().and_then(|s| s.auth_secret.clone());
@@ -107,6 +116,7 @@ impl Reconciled for ZenServer {
             server: Arc::new(self.clone()),
             settings: settings.clone(),
             auth_secret: seen.auth_secret,
+            passwords: seen.passwords,
             recorded,
             rest: seen.rest,
         })
@@ -126,7 +136,9 @@ impl Reconciled for ZenServer {
             }),
         );
         let pods = Pods::of(&valid);
-        let mut children = vec![auth.child];
+        let passwords = valid.server.passwords_secret_name();
+        let passwords = children::passwords_secret(&passwords, valid.passwords);
+        let mut children = vec![auth.child, passwords];
         for (resource, live) in valid.rest {
             let body = parts.body(&resource.kind);
             let name = valid.server.name_any();
@@ -145,6 +157,7 @@ impl Reconciled for ZenServer {
                 ..valid.server.status.clone().unwrap_or_default()
             }),
             children,
+            entries: Vec::new(),
             prune: Vec::new(),
             restarts: Vec::new(),
             verdict: pods.verdict(&valid.server.name_any()),

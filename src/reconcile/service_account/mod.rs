@@ -3,7 +3,6 @@
 //! It promises: of accounts of one server with the same name the oldest has it, the others say
 //! `NameConflict`, and have it when the oldest is gone.
 
-mod decide;
 mod identity;
 
 use std::sync::Arc;
@@ -12,13 +11,11 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::Value;
 
-use self::{
-    decide::{Name, name_holder},
-    identity::{Identity, has_past, is_set_up},
-};
+use self::identity::{Identity, has_past, is_set_up};
 use super::{
     Fresh, Reader, Reconciled,
     error::{CallError, Invalid},
+    namesake::{Name, name_holder},
     plan::{Doomed, Fact, Note, Plan, Verdict},
     record::{
         farewell::Wish,
@@ -33,7 +30,6 @@ use crate::{
     auth::keyring::Keyring,
 };
 
-pub use decide::holds_name;
 pub use identity::identity;
 
 /// What a decision about an account needs.
@@ -171,6 +167,7 @@ impl Reconciled for ZenServiceAccount {
             // Before the record goes of which it is made.
             record: valid.is_restored.then(|| status.clone()),
             children: Vec::new(),
+            entries: Vec::new(),
             prune: valid.spent.into_iter().collect(),
             restarts: Vec::new(),
             verdict: Verdict::Ready {

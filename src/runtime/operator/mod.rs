@@ -137,11 +137,13 @@ impl Watches {
         let (accounts, account_writer) = reflector::store();
         let (keys, key_writer) = reflector::store();
         let (devices, device_writer) = reflector::store();
+        let (users, user_writer) = reflector::store();
         let views = Views {
             servers,
             accounts,
             keys,
             devices,
+            users,
             secrets: made::View::default(),
         };
         let echoes = Arc::new(Echoes::default());
@@ -152,11 +154,13 @@ impl Watches {
             metrics,
         };
         let r = || Arc::clone(&routes);
-        let (to_server, to_account, to_key, to_device) = (r(), r(), r(), r());
+        let (to_server, to_account, to_key) = (r(), r(), r());
+        let (to_device, to_user) = (r(), r());
         start.kind(server_writer, move |seen| to_server.server(&seen));
         start.kind(account_writer, move |seen| to_account.account(&seen));
         start.kind(key_writer, move |seen| to_key.key(&seen));
         start.kind(device_writer, move |seen| to_device.device(&seen));
+        start.kind(user_writer, move |seen| to_user.user(&seen));
         start.made::<Secret>(&views.secrets, r());
         start.made::<Service>(&made::View::default(), r());
         start.made::<ServiceAccount>(&made::View::default(), r());
@@ -197,11 +201,12 @@ impl Watches {
 }
 
 async fn when_synced(views: Views, synced: watch::Sender<bool>) {
-    let all: [BoxFuture<'_, bool>; 5] = [
+    let all: [BoxFuture<'_, bool>; 6] = [
         Box::pin(async { views.servers.wait_until_ready().await.is_ok() }),
         Box::pin(async { views.accounts.wait_until_ready().await.is_ok() }),
         Box::pin(async { views.keys.wait_until_ready().await.is_ok() }),
         Box::pin(async { views.devices.wait_until_ready().await.is_ok() }),
+        Box::pin(async { views.users.wait_until_ready().await.is_ok() }),
         Box::pin(views.secrets.wait_until_listed().map(|()| true)),
     ];
     let all = join_all(all).await.into_iter().all(|ready| ready);
@@ -319,6 +324,16 @@ fn controllers(
             views.accounts,
             routes.accounts(),
             counting,
+        )
+        .boxed(),
+        // One at a time: they store in one Secret, in the version that they saw.
+        driver::run(
+            tools.clone(),
+            (),
+            fresh,
+            views.users,
+            routes.users(),
+            pace(1, Duration::ZERO),
         )
         .boxed(),
         driver::run(

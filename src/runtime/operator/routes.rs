@@ -12,11 +12,12 @@ use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 use parking_lot::Mutex;
 
 use crate::{
-    api::{Record, ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount, label},
+    api::{Record, ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount, ZenUser, label},
     reconcile::{
         Reconciled,
         echo::{Echoes, Uid, digest},
         made::{Made, Place},
+        namesake::Namesake,
         reader::Views,
         watch::{Seen, Triggers},
     },
@@ -31,8 +32,9 @@ pub struct Routes {
     keys: Triggers<ZenAPIKey>,
     devices: Triggers<ZenDevice>,
     records: Triggers<Secret>,
+    users: Triggers<ZenUser>,
     known: Mutex<HashMap<Uid, Known>>,
-    /// The names of accounts, as last seen.
+    /// The names of accounts and users, as last seen.
     names: Mutex<HashMap<Uid, String>>,
 }
 
@@ -58,6 +60,7 @@ impl Routes {
             keys: Triggers::default(),
             devices: Triggers::default(),
             records: Triggers::default(),
+            users: Triggers::default(),
             known: Mutex::default(),
             names: Mutex::default(),
         }
@@ -92,6 +95,11 @@ impl Routes {
             .map(|record| Place::of(&record))
     }
 
+    /// Users who need a look, from now on.
+    pub fn users(&self) -> impl Stream<Item = ObjectRef<ZenUser>> + Send + use<> {
+        self.users.listen(&self.views.users)
+    }
+
     /// No more looks begin.
     pub fn close(&self) {
         self.servers.close();
@@ -99,6 +107,7 @@ impl Routes {
         self.keys.close();
         self.devices.close();
         self.records.close();
+        self.users.close();
     }
 
     /// What was recorded of an object is looked at once that is gone, and once another took it
@@ -140,7 +149,9 @@ impl Routes {
         let offer = status.map(|s| (&s.url, s.auth_secret.as_ref().map(|a| &a.fingerprint)));
         let offer = (offer, policy, devices);
         if self.offers(seen, offer) {
-            self.users_of(server.namespace().as_deref(), &server.name_any());
+            let namespace = server.namespace();
+            self.clients_of(namespace.as_deref(), &server.name_any());
+            self.users_of(namespace.as_deref(), &server.name_any());
         }
     }
 
@@ -191,6 +202,28 @@ impl Routes {
         }
     }
 
+    /// A user changed: itself; and those who want its name or the one it had.
+    pub fn user(&self, seen: &Seen<ZenUser>) {
+        let user = seen.object();
+        if self.asks(seen) {
+            self.users.send(ObjectRef::from_obj(&**user));
+        }
+        let offer = (user.zenml_name(), &user.spec.server_ref.name);
+        if !self.offers(seen, offer) {
+            return;
+        }
+        let before = self.rename(seen);
+        let names = [Some(user.zenml_name()), before.as_deref()];
+        for other in self.views.users.state_filter(|other| {
+            other.namespace() == user.namespace()
+                && other.uid() != user.uid()
+                && other.spec.server_ref == user.spec.server_ref
+                && names.contains(&Some(other.zenml_name()))
+        }) {
+            self.users.send(ObjectRef::from_obj(&*other));
+        }
+    }
+
     /// A key changed: itself; and when it may log in now or not any more, its account.
     pub fn key(&self, seen: &Seen<ZenAPIKey>) {
         let key = seen.object();
@@ -226,8 +259,12 @@ impl Routes {
         let controller = made.controller.as_ref();
         let (kind, name) = controller.map_or(("", ""), |owner| (owner.kind, &*owner.name));
         if kind == "ZenServer" && made_kind == "Secret" {
-            // Keys wait for the auth Secret until the view has it, our own writes included.
-            self.users_of(Some(namespace), name);
+            // Keys and users wait for their Secret until the view has it, our own writes
+            // included.
+            match made.name().strip_prefix(name) {
+                Some("-passwords") => self.users_of(Some(namespace), name),
+                _ => self.clients_of(Some(namespace), name),
+            }
         }
         match seen {
             Seen::Changed(made) if self.echoes.is_own_child(made) => return,
@@ -237,6 +274,7 @@ impl Routes {
         match kind {
             "ZenServer" => self.servers.send(ObjectRef::new(name).within(namespace)),
             "ZenAPIKey" => self.keys.send(ObjectRef::new(name).within(namespace)),
+            "ZenUser" => self.users.send(ObjectRef::new(name).within(namespace)),
             _ => {}
         }
         if let Some(uid) = &made.made_for
@@ -255,10 +293,22 @@ impl Routes {
         for key in self.views.keys.state_filter(|o| is(&o.metadata)) {
             self.keys.send(ObjectRef::from_obj(&*key));
         }
+        for user in self.views.users.state_filter(|o| is(&o.metadata)) {
+            self.users.send(ObjectRef::from_obj(&*user));
+        }
+    }
+
+    /// The users of a server.
+    fn users_of(&self, namespace: Option<&str>, server: &str) {
+        for user in self.views.users.state_filter(|user| {
+            user.metadata.namespace.as_deref() == namespace && user.spec.server_ref.name == server
+        }) {
+            self.users.send(ObjectRef::from_obj(&*user));
+        }
     }
 
     /// The accounts of a server with their keys, and its devices.
-    fn users_of(&self, namespace: Option<&str>, server: &str) {
+    fn clients_of(&self, namespace: Option<&str>, server: &str) {
         for account in self.views.accounts.state_filter(|account| {
             account.metadata.namespace.as_deref() == namespace
                 && account.spec.server_ref.name == server
@@ -283,13 +333,13 @@ impl Routes {
         }
     }
 
-    /// Remembers the name of an account. Returns the one before.
-    fn rename(&self, seen: &Seen<ZenServiceAccount>) -> Option<String> {
-        let account = seen.object();
-        let uid = account.metadata.uid.as_deref().unwrap_or_default().into();
+    /// Remembers the name of an account or user. Returns the one before.
+    fn rename<K: Namesake>(&self, seen: &Seen<K>) -> Option<String> {
+        let one = seen.object();
+        let uid = one.meta().uid.as_deref().unwrap_or_default().into();
         let mut names = self.names.lock();
         match seen {
-            Seen::Changed(_) => names.insert(uid, account.zenml_name().to_owned()),
+            Seen::Changed(_) => names.insert(uid, one.wanted_name().to_owned()),
             Seen::Gone(_) => names.remove(&uid),
         }
     }

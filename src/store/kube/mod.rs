@@ -1,8 +1,8 @@
 //! The store of the sidecar: a watched view of one server's custom resources.
 //!
-//! The server, its accounts, the keys of its namespace, its devices and its auth Secret are
-//! followed. Nothing is answered before all were listed, or when one of them cannot be shown to
-//! be fresher than `maxStaleness`.
+//! The server, its accounts, the keys of its namespace, its users, its devices, its auth Secret and
+//! the Secret with what stands for passwords are followed. Nothing is answered before all were
+//! listed, or when one of them cannot be shown to be fresher than `maxStaleness`.
 
 mod follow;
 mod project;
@@ -33,9 +33,10 @@ use self::{
 };
 use super::{Settings, State, Store, Unavailable, View};
 use crate::{
-    api::{ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount},
+    api::{ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount, ZenUser},
     auth::{
         api_key::Pepper,
+        credential::Credential,
         directory::{Directory, Key},
         keyring::Keyring,
     },
@@ -56,7 +57,7 @@ pub struct ServerName {
 /// A watched view of one server.
 pub struct KubeStore {
     parts: RwLock<Parts>,
-    fresh: [AtomicU64; 5],
+    fresh: [AtomicU64; 7],
     /// What the moments in `fresh` are counted from.
     origin: Instant,
     clock: fn() -> Instant,
@@ -73,7 +74,9 @@ enum Source {
     Accounts,
     Keys,
     Devices,
+    Users,
     AuthSecret,
+    Passwords,
 }
 
 /// What was seen so far. A state exists once server and secrets are known; until then what else
@@ -113,6 +116,7 @@ impl KubeStore {
         let ServerName { namespace, name } = server;
         let named = format!("metadata.name={name}");
         let secret_named = format!("metadata.name={name}-auth");
+        let passwords_named = format!("metadata.name={name}-passwords");
         let of_server = format!("spec.serverRef.name={name}");
         let servers = self.collection(Api::namespaced(watching.clone(), &namespace), Some(named));
         let accounts = self.collection(
@@ -121,15 +125,25 @@ impl KubeStore {
         );
         let devices = self.collection(
             Api::namespaced(watching.clone(), &namespace),
+            Some(of_server.clone()),
+        );
+        let users = self.collection(
+            Api::namespaced(watching.clone(), &namespace),
             Some(of_server),
+        );
+        let passwords = self.collection(
+            Api::namespaced(watching.clone(), &namespace),
+            Some(passwords_named),
         );
         let keys = self.collection(Api::namespaced(watching.clone(), &namespace), None);
         let secrets = self.collection(Api::namespaced(watching, &namespace), Some(secret_named));
-        let tasks: [futures::future::BoxFuture<'_, ()>; 6] = [
+        let tasks: [futures::future::BoxFuture<'_, ()>; 8] = [
             Box::pin(follow(servers, self.telling(Self::server))),
             Box::pin(follow(accounts, self.telling(Self::accounts))),
             Box::pin(follow(keys, self.telling(Self::keys))),
             Box::pin(follow(devices, self.telling(Self::devices))),
+            Box::pin(follow(users, self.telling(Self::users))),
+            Box::pin(follow(passwords, self.telling(Self::passwords))),
             Box::pin(follow(secrets, self.telling(Self::auth_secret))),
             Box::pin(usage::record(Arc::clone(&self), writing, namespace)),
         ];
@@ -274,6 +288,43 @@ impl KubeStore {
                     .for_each(|object| put(parts.directory(), object));
             }
         }
+    }
+
+    fn users(&self, change: Change<ZenUser>) {
+        let put = |directory: &mut Directory, object: &ZenUser| match project::user(object) {
+            Some(user) => directory.put_user(user),
+            None => remove(&object.metadata, |id| drop(directory.remove_user(id))),
+        };
+        match change {
+            Change::FreshAt(at) => self.is_fresh(Source::Users, at),
+            Change::Put(object) => put(self.parts.write().directory(), &object),
+            Change::Gone(meta) => {
+                let mut parts = self.parts.write();
+                remove(&meta, |id| drop(parts.directory().remove_user(id)));
+            }
+            Change::All(objects) => {
+                let ids: HashSet<_> = objects.iter().filter_map(|o| id_of(&o.metadata)).collect();
+                let mut parts = self.parts.write();
+                parts.directory().keep_users(&ids);
+                objects
+                    .iter()
+                    .for_each(|object| put(parts.directory(), object));
+            }
+        }
+    }
+
+    /// Without the Secret nobody has a password; what is in it is of no use without our pepper.
+    fn passwords(&self, change: Change<Secret>) {
+        let secret = match change {
+            Change::FreshAt(at) => return self.is_fresh(Source::Passwords, at),
+            Change::All(mut secrets) => secrets.pop(),
+            Change::Put(secret) => Some(*secret),
+            Change::Gone(_) => None,
+        };
+        let data = secret.and_then(|secret| secret.data).unwrap_or_default();
+        let entries = data.iter().map(|(user, json)| (&**user, &*json.0));
+        let credentials = Credential::read_all(entries);
+        self.parts.write().directory().set_credentials(credentials);
     }
 
     fn with_directory<T>(&self, read: impl FnOnce(&Directory) -> T) -> T {

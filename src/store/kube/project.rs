@@ -10,7 +10,8 @@ use crate::{
     api::{
         self, ApiDuration, Authorization, DeletionPolicy, KeyGeneration, KeyPolicy,
         RECORD_FINALIZER, RateLimit, SecureHeaders, SourceType, UsedFrom, ZenAPIKey,
-        ZenAPIKeyStatus, ZenDevice, ZenServer, ZenServerSpec, ZenServiceAccount, annotation,
+        ZenAPIKeyStatus, ZenDevice, ZenServer, ZenServerSpec, ZenServiceAccount, ZenUser,
+        annotation,
     },
     auth::{
         address::Proxies,
@@ -18,7 +19,7 @@ use crate::{
         bcrypt::Slow,
         device::{Approval, Device, Terms},
         device_code::Origin,
-        directory::{Account, Generation, Key, Lifetimes, Seen, Window},
+        directory::{self, Account, Generation, Key, Lifetimes, Seen, User, Window},
         limit::Rates,
         network::Network,
     },
@@ -73,6 +74,28 @@ pub(super) fn account(object: &ZenServiceAccount) -> Option<Account> {
     let status = object.status.as_ref();
     account.last_recorded = status.and_then(|s| Some(s.last_authenticated_time.as_ref()?.0));
     Some(account)
+}
+
+/// A user, unless it is being deleted.
+pub(super) fn user(object: &ZenUser) -> Option<User> {
+    if object.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let id = id(object.metadata.uid.as_deref())?;
+    let name = object.zenml_name().to_owned();
+    let mut user = User::new(id, object.name_any(), name, created(object)?);
+    user.full_name.clone_from(&object.spec.full_name);
+    user.email.clone_from(&object.spec.email);
+    user.active = object.spec.active;
+    user.admin = object.spec.is_admin;
+    user.epoch = object.spec.session_epoch;
+    user.origin = match &object.spec.password_from {
+        Some(from) => directory::Origin::Secret(from.secret_key_ref.name.clone()),
+        None => directory::Origin::Chosen,
+    };
+    let status = object.status.as_ref();
+    user.last_recorded = status.and_then(|s| Some(s.last_authenticated_time.as_ref()?.0));
+    Some(user)
 }
 
 /// A key, unless it is being deleted or was never made.

@@ -1,4 +1,5 @@
-//! Writes down when accounts, keys and devices were last used: at most once per object and five minutes.
+//! Writes down when accounts, users, keys and devices were last used: at most once per object and
+//! five minutes.
 //!
 //! Every replica sees what the others wrote, by the watch: where the recorded time is fresh,
 //! nobody writes. A generation of a key that is gone is not written again, and so drops out.
@@ -16,10 +17,10 @@ use uuid::Uuid;
 
 use super::KubeStore;
 use crate::{
-    api::{KeyUse, UsedFrom, ZenAPIKey, ZenDevice, ZenServiceAccount, whole_seconds},
+    api::{KeyUse, UsedFrom, ZenAPIKey, ZenDevice, ZenServiceAccount, ZenUser, whole_seconds},
     auth::{
         device::Device,
-        directory::{Account, Directory, Generation, Key},
+        directory::{Account, Directory, Generation, Key, Seen, User},
     },
 };
 
@@ -46,13 +47,15 @@ struct Due {
 pub(super) async fn record(store: Arc<KubeStore>, client: Client, namespace: String) {
     let accounts: Api<ZenServiceAccount> = Api::namespaced(client.clone(), &namespace);
     let keys: Api<ZenAPIKey> = Api::namespaced(client.clone(), &namespace);
-    let devices: Api<ZenDevice> = Api::namespaced(client, &namespace);
+    let devices: Api<ZenDevice> = Api::namespaced(client.clone(), &namespace);
+    let users: Api<ZenUser> = Api::namespaced(client, &namespace);
     let mut look = tokio::time::interval(LOOK);
     loop {
         look.tick().await;
         let now = (store.now)();
         let due = store.with_directory(due_accounts);
         write_all(&accounts, due).await;
+        write_all(&users, store.with_directory(due_users)).await;
         let due = store.with_directory(|directory| due_keys(directory, now));
         write_all(&keys, due).await;
         let due = store.with_directory(due_devices);
@@ -62,12 +65,8 @@ pub(super) async fn record(store: Arc<KubeStore>, client: Client, namespace: Str
 
 fn due_accounts(directory: &Directory) -> Vec<Due> {
     let describe = |account: &Account| {
-        let seen = due(account)?;
-        Some(Due {
-            object: account.object.clone(),
-            uid: account.uid,
-            status: json!({"lastAuthenticatedTime": whole_seconds(seen)}),
-        })
+        let seen = due(&account.seen, account.last_recorded)?;
+        Some(seen_at(&account.object, account.uid, seen))
     };
     let due = directory.accounts().filter_map(describe);
     due.take(AT_ONCE).collect()
@@ -84,6 +83,23 @@ fn due_devices(directory: &Directory) -> Vec<Due> {
     };
     let due = directory.devices().filter_map(describe);
     due.take(AT_ONCE).collect()
+}
+
+fn due_users(directory: &Directory) -> Vec<Due> {
+    let describe = |user: &User| {
+        let seen = due(&user.seen, user.last_recorded)?;
+        Some(seen_at(&user.object, user.id, seen))
+    };
+    let due = directory.users().filter_map(describe);
+    due.take(AT_ONCE).collect()
+}
+
+fn seen_at(object: &str, uid: Uuid, seen: Timestamp) -> Due {
+    Due {
+        object: object.to_owned(),
+        uid,
+        status: json!({"lastAuthenticatedTime": whole_seconds(seen)}),
+    }
 }
 
 /// Keys of accounts that are not this server's were never seen here.
@@ -103,9 +119,9 @@ fn due_keys(directory: &Directory, now: Timestamp) -> Vec<Due> {
 }
 
 /// Whether a time is to be written, and which.
-fn due(account: &Account) -> Option<Timestamp> {
-    let seen = account.seen.at()?;
-    is_old(account.last_recorded, seen).then_some(seen)
+fn due(seen: &Seen, recorded: Option<Timestamp>) -> Option<Timestamp> {
+    let seen = seen.at()?;
+    is_old(recorded, seen).then_some(seen)
 }
 
 /// Some generation's time is old, and the key was not written lately.

@@ -1,5 +1,7 @@
 //! Changes the state in memory, and does at once what the operator would.
 
+use std::sync::Arc;
+
 use futures::{FutureExt, future::ready};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -7,12 +9,15 @@ use uuid::Uuid;
 
 use super::MemoryStore;
 use crate::{
-    auth::directory::{Account, Directory, Generation, Key, Lifetimes, Seen, Window},
+    auth::{
+        credential::Credential,
+        directory::{Account, Directory, Generation, Key, Lifetimes, Seen, User, Window},
+    },
     store::{
         State,
         registrar::{
-            Changing, Declared, NewAccount, NewKey, NotChanged, Object, Registrar, Replaced,
-            Replacement, Update,
+            Changing, Declared, NewAccount, NewKey, NewUser, NotChanged, Object, Registrar,
+            Replaced, Replacement, Update, UserUpdate,
         },
     },
 };
@@ -243,6 +248,64 @@ impl Registrar for MemoryStore {
             }
             let uid = self.own_key(&state.directory, key.uid)?;
             state.directory.remove_key(uid);
+            Ok(())
+        })
+    }
+
+    fn create_user(&self, new: NewUser) -> Changing<'_, Object> {
+        self.register(|state| {
+            if state.directory.user_by_name(&new.name).is_some() {
+                return Err(NotChanged::Exists);
+            }
+            let (uid, object) = (self.draw(), new.name.to_lowercase());
+            let mut user = User::new(uid, object.clone(), new.name, state.settings.created);
+            user.full_name = new.full_name;
+            user.email = new.email;
+            user.admin = new.admin;
+            state.directory.put_user(user);
+            Ok(Object { uid, name: object })
+        })
+    }
+
+    fn update_user(&self, object: Object, update: UserUpdate) -> Changing<'_, ()> {
+        self.register(|state| {
+            let user = state.directory.user(object.uid);
+            let name = &user.ok_or(NotChanged::Gone)?.name;
+            self.check_own(object.uid, "user", name)?;
+            let user = state.directory.remove_user(object.uid);
+            let mut user = user.ok_or(NotChanged::Gone)?;
+            user.name = update.name.unwrap_or(user.name);
+            user.full_name = update.full_name.unwrap_or(user.full_name);
+            user.email = update.email.or(user.email);
+            user.active = update.active.unwrap_or(user.active);
+            user.admin = update.admin.unwrap_or(user.admin);
+            state.directory.put_user(user);
+            Ok(())
+        })
+    }
+
+    fn delete_user(&self, object: Object) -> Changing<'_, ()> {
+        self.register(|state| {
+            let user = state.directory.user(object.uid);
+            let name = &user.ok_or(NotChanged::Gone)?.name;
+            self.check_own(object.uid, "user", name)?;
+            state.directory.remove_user(object.uid);
+            Ok(())
+        })
+    }
+
+    fn store_credential(
+        &self,
+        user: Uuid,
+        from: Option<Arc<Credential>>,
+        to: Credential,
+    ) -> Changing<'_, ()> {
+        self.register(|state| {
+            let found = state.directory.user(user).ok_or(NotChanged::Gone)?;
+            if state.directory.credential(found) != from.as_ref() {
+                return Err(NotChanged::Exists);
+            }
+            state.directory.set_credential(user, to);
             Ok(())
         })
     }

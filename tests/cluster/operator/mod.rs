@@ -21,4 +21,5 @@ mod retain;
 mod rotation;
 mod schema;
 mod unused;
+mod users;
 mod validity;

@@ -12,7 +12,7 @@ use tokio::{
     process::Command,
     time::{sleep, timeout},
 };
-use zenop::api::{ZenAPIKey, ZenDevice, ZenServiceAccount};
+use zenop::api::{ZenAPIKey, ZenDevice, ZenServiceAccount, ZenUser};
 use zenop_cluster::TestNamespace;
 
 use super::ask::{NEVER, Rules, Subject, asked, client_of, minus, nameless, rules, snapshot, tell};
@@ -197,6 +197,39 @@ async fn make_and_change(site: &Site, address: &str, key: &str) -> Result<()> {
     ask("PUT", &device, json!({"locked": true})).await?;
     ask("DELETE", &device, Value::Null).await?;
     ask("DELETE", &format!("{accounts}/bot"), Value::Null).await?;
+    make_a_user(site, address, &ask).await
+}
+
+/// Makes a user who chooses a password and logs in with it, until that is noted.
+async fn make_a_user(
+    site: &Site,
+    address: &str,
+    ask: &impl AsyncFn(&str, &str, Value) -> Result<Value>,
+) -> Result<()> {
+    let made = ask(
+        "POST",
+        "/api/v1/users",
+        json!({"name": "ana", "is_admin": false}),
+    )
+    .await?;
+    let path = format!("/api/v1/users/{}", made["id"].as_str().context("no id")?);
+    let token = &made["body"]["activation_token"];
+    let chosen = json!({"activation_token": token, "password": "correct horse"});
+    ask("PUT", &format!("{path}/activate"), chosen).await?;
+    let head = "POST /api/v1/login HTTP/1.1\r\n\
+                content-type: application/x-www-form-urlencoded\r\n";
+    let form = "username=ana&password=correct+horse";
+    let answer = exchange(address, head, form).await?;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "login: {answer}");
+    let seen = |user: &ZenUser| {
+        let status = user.status.as_ref();
+        status.is_some_and(|status| status.last_authenticated_time.is_some())
+    };
+    let users = site.api::<ZenUser>().list(&ListParams::default()).await?;
+    let user = users.items.first().context("no user")?;
+    site.until(&user.name_any(), "noted as seen", seen).await?;
+    ask("PUT", &path, json!({"full_name": "Ana"})).await?;
+    ask("DELETE", &path, Value::Null).await?;
     Ok(())
 }
 

@@ -18,7 +18,10 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use zenop::{
-    api::{KeyState, KindStatus, ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount, condition},
+    api::{
+        KeyState, KindStatus, ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount, ZenUser,
+        condition,
+    },
     auth::{
         api_key::{ApiKey, Verifier},
         keyring::Keyring,
@@ -43,6 +46,33 @@ pub fn key(name: &str) -> Value {
     json!({
         "apiVersion": "zenop.dev/v1alpha1", "kind": "ZenAPIKey", "metadata": {"name": name},
         "spec": {"serviceAccountRef": {"name": "ci"}},
+    })
+}
+
+/// A user who chooses its password with the token in Secret `<name>-activation`.
+pub fn user(name: &str) -> Value {
+    json!({
+        "apiVersion": "zenop.dev/v1alpha1", "kind": "ZenUser", "metadata": {"name": name},
+        "spec": {
+            "serverRef": {"name": "prod"}, "activation": {"secretName": format!("{name}-activation")},
+        },
+    })
+}
+
+/// A user whose password is in Secret `<name>-password`.
+pub fn user_with_password(name: &str) -> Value {
+    let from = json!({"secretKeyRef": {"name": format!("{name}-password"), "key": "password"}});
+    json!({
+        "apiVersion": "zenop.dev/v1alpha1", "kind": "ZenUser", "metadata": {"name": name},
+        "spec": {"serverRef": {"name": "prod"}, "passwordFrom": from},
+    })
+}
+
+/// The Secret that holds such a password.
+pub fn password_of(name: &str, password: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": format!("{name}-password")},
+        "stringData": {"password": password},
     })
 }
 
@@ -78,7 +108,7 @@ macro_rules! conditioned {
         }
     )*};
 }
-conditioned!(ZenServer, ZenServiceAccount, ZenAPIKey, ZenDevice);
+conditioned!(ZenServer, ZenServiceAccount, ZenAPIKey, ZenDevice, ZenUser);
 
 /// Whether a condition holds, for the generation that there is. `Ready` means `True`; `Ready=x` means `False` with that
 /// reason; any other, `True` or `False` with that reason.

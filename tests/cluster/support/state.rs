@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Site, site::resource};
 
-const KINDS: [(&str, &str); 9] = [
+const KINDS: [(&str, &str); 10] = [
     ("v1", "Secret"),
     ("v1", "ServiceAccount"),
     ("v1", "Service"),
@@ -16,6 +16,7 @@ const KINDS: [(&str, &str); 9] = [
     ("zenop.dev/v1alpha1", "ZenServer"),
     ("zenop.dev/v1alpha1", "ZenServiceAccount"),
     ("zenop.dev/v1alpha1", "ZenAPIKey"),
+    ("zenop.dev/v1alpha1", "ZenUser"),
 ];
 
 /// Times, versions, addresses.

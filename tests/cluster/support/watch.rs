@@ -31,7 +31,13 @@ pub struct Watch {
 impl Watch {
     pub fn keep(ns: &TestNamespace) -> Self {
         let wrong = Arc::new(Mutex::new(Vec::new()));
-        let kinds = ["ZenServer", "ZenServiceAccount", "ZenAPIKey", "ZenDevice"];
+        let kinds = [
+            "ZenServer",
+            "ZenServiceAccount",
+            "ZenAPIKey",
+            "ZenDevice",
+            "ZenUser",
+        ];
         let watches = kinds.map(|kind| {
             let resource = resource("zenop.dev/v1alpha1", kind);
             let api: Api<DynamicObject> =

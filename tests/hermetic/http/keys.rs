@@ -53,7 +53,7 @@ async fn the_grant_is_told_by_the_fields_where_it_is_not_named() {
     server
         .post_form(LOGIN, &format!("{form}&username=x"))
         .await
-        .expect(400);
+        .expect(401);
     server
         .post_form(LOGIN, &format!("{form}&grant_type=&other=1"))
         .await

@@ -19,5 +19,6 @@ mod sockets;
 mod timing;
 mod tokens;
 mod transport;
+mod users;
 
 use crate::support;

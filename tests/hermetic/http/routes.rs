@@ -90,6 +90,10 @@ async fn with_a_credential_accounts_are_let_in_and_administrators_only_are_not()
                 _ if route.path.contains("{device}") => {
                     assert!([404, 422].contains(&answer.status.as_u16()), "{answer:?}");
                 }
+                // What it lacks is a body that the route wants, or a user to be.
+                _ if route.method != Method::GET || route.path.ends_with("{user}") => {
+                    assert!(matches!(answer.status.as_u16(), 403 | 422), "{answer:?}");
+                }
                 _ => drop(answer.expect(200)),
             }
         }

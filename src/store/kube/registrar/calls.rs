@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{FIELD_MANAGER, declared};
 use crate::{
-    api::{ZenAPIKey, ZenServiceAccount},
+    api::{ZenAPIKey, ZenServiceAccount, ZenUser},
     store::{
         kube::project,
         registrar::{Declared, NotChanged, Object},
@@ -44,6 +44,14 @@ impl Kind for ZenServiceAccount {
 
 impl Kind for ZenAPIKey {
     const WHAT: &'static str = "API key";
+
+    fn called(&self) -> &str {
+        self.zenml_name()
+    }
+}
+
+impl Kind for ZenUser {
+    const WHAT: &'static str = "user";
 
     fn called(&self) -> &str {
         self.zenml_name()

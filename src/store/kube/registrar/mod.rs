@@ -9,10 +9,12 @@ mod calls;
 mod declared;
 mod devices;
 mod names;
+mod users;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt;
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ListParams, Patch},
@@ -23,9 +25,11 @@ use uuid::Uuid;
 use self::calls::{call, change, create, object, patch_parameters, read_own, remove, told};
 use super::ServerName;
 use crate::{
-    api::{ApiDuration, ZenAPIKey, ZenServiceAccount, label},
+    api::{ApiDuration, ZenAPIKey, ZenServiceAccount, ZenUser, label},
+    auth::credential::Credential,
     store::registrar::{
-        Changing, NewAccount, NewKey, NotChanged, Object, Registrar, Replaced, Replacement, Update,
+        Changing, NewAccount, NewKey, NewUser, NotChanged, Object, Registrar, Replaced,
+        Replacement, Update, UserUpdate,
     },
 };
 pub use devices::KubeDevices;
@@ -38,12 +42,16 @@ pub const MADE_BY_API: &str = label::MANAGED_BY_API;
 /// `spec.rotation.maxRetain` where nothing is set.
 const MAX_RETAIN: Duration = Duration::from_hours(168);
 
-/// Changes the accounts and keys of one server in Kubernetes.
+/// Changes the accounts, keys and users of one server in Kubernetes.
 #[derive(Clone)]
 pub struct KubeRegistrar {
     accounts: Api<ZenServiceAccount>,
     keys: Api<ZenAPIKey>,
+    users: Api<ZenUser>,
+    secrets: Api<Secret>,
     server: String,
+    /// Name of the Secret with what stands for passwords.
+    passwords: String,
 }
 
 impl KubeRegistrar {
@@ -51,7 +59,10 @@ impl KubeRegistrar {
     pub fn new(client: Client, server: &ServerName) -> Self {
         Self {
             accounts: Api::namespaced(client.clone(), &server.namespace),
-            keys: Api::namespaced(client, &server.namespace),
+            keys: Api::namespaced(client.clone(), &server.namespace),
+            users: Api::namespaced(client.clone(), &server.namespace),
+            secrets: Api::namespaced(client, &server.namespace),
+            passwords: format!("{}-passwords", server.name),
             server: server.name.clone(),
         }
     }
@@ -238,6 +249,27 @@ impl Registrar for KubeRegistrar {
 
     fn delete_key(&self, key: Object) -> Changing<'_, ()> {
         async move { remove(&self.keys, &key).await }.boxed()
+    }
+
+    fn create_user(&self, user: NewUser) -> Changing<'_, Object> {
+        self.make_user(user).boxed()
+    }
+
+    fn update_user(&self, user: Object, update: UserUpdate) -> Changing<'_, ()> {
+        self.change_user(user, update).boxed()
+    }
+
+    fn delete_user(&self, user: Object) -> Changing<'_, ()> {
+        async move { remove(&self.users, &user).await }.boxed()
+    }
+
+    fn store_credential(
+        &self,
+        user: Uuid,
+        from: Option<Arc<Credential>>,
+        to: Credential,
+    ) -> Changing<'_, ()> {
+        self.replace_credential(user, from, to).boxed()
     }
 }
 

@@ -1,43 +1,71 @@
 //! Who has a name. Seniority decides: creation time, then UID, so every observer agrees.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{ResourceExt, runtime::reflector::Store};
+use kube::{Resource, ResourceExt, runtime::reflector::Store};
 
-use crate::api::ZenServiceAccount;
+use crate::api::{LocalRef, ZenServiceAccount, ZenUser};
 
-/// Who has an account's name.
+/// What has a name in ZenML, which it shares with nobody of its kind and server.
+pub trait Namesake: Resource<DynamicType = ()> + Clone + Send + Sync + 'static {
+    /// Its name in ZenML.
+    fn wanted_name(&self) -> &str;
+
+    /// Its server.
+    fn server_ref(&self) -> &LocalRef;
+}
+
+impl Namesake for ZenServiceAccount {
+    fn wanted_name(&self) -> &str {
+        self.zenml_name()
+    }
+
+    fn server_ref(&self) -> &LocalRef {
+        &self.spec.server_ref
+    }
+}
+
+impl Namesake for ZenUser {
+    fn wanted_name(&self) -> &str {
+        self.zenml_name()
+    }
+
+    fn server_ref(&self) -> &LocalRef {
+        &self.spec.server_ref
+    }
+}
+
+/// Who has a name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Name {
     /// It has.
     Own,
-    /// The older account of this object name has.
+    /// The older one of this object name has.
     HeldBy(String),
 }
 
-/// Who has the name of `account` among `all`.
-pub(super) fn name_holder(account: &ZenServiceAccount, all: &Store<ZenServiceAccount>) -> Name {
-    let older = |other: &ZenServiceAccount| {
-        claims_same(account, other) && seniority(other) < seniority(account)
-    };
+/// Who of `all` has the name of `one`.
+pub(super) fn name_holder<K: Namesake>(one: &K, all: &Store<K>) -> Name {
+    let older = |other: &K| claim_same(one, other) && seniority(other) < seniority(one);
     all.state_filter(older)
         .into_iter()
-        .min_by_key(|other| seniority(other))
+        .min_by_key(|other| seniority(&**other))
         .map_or(Name::Own, |other| Name::HeldBy(other.name_any()))
 }
 
-/// Whether no older account among `all` has the name of `account`.
-pub fn holds_name(account: &ZenServiceAccount, all: &Store<ZenServiceAccount>) -> bool {
-    name_holder(account, all) == Name::Own
+/// Whether no older one of `all` has the name of `one`.
+pub fn holds_name<K: Namesake>(one: &K, all: &Store<K>) -> bool {
+    name_holder(one, all) == Name::Own
 }
 
-fn claims_same(a: &ZenServiceAccount, b: &ZenServiceAccount) -> bool {
+/// Whether two want the same name of the same server.
+pub fn claim_same<K: Namesake>(a: &K, b: &K) -> bool {
     a.namespace() == b.namespace()
-        && a.spec.server_ref == b.spec.server_ref
-        && a.zenml_name() == b.zenml_name()
+        && a.server_ref() == b.server_ref()
+        && a.wanted_name() == b.wanted_name()
 }
 
-fn seniority(account: &ZenServiceAccount) -> (Option<Time>, Option<String>) {
-    (account.creation_timestamp(), account.uid())
+fn seniority(one: &impl ResourceExt) -> (Option<Time>, Option<String>) {
+    (one.creation_timestamp(), one.uid())
 }
 
 #[cfg(test)]
@@ -70,9 +98,9 @@ mod tests {
             }
             for name in ["x", "y"] {
                 let claimants: Vec<_> = all.iter().filter(|a| a.zenml_name() == name).collect();
-                let holders: Vec<_> = claimants.iter().filter(|a| holds_name(a, &store)).collect();
+                let holders: Vec<_> = claimants.iter().filter(|a| holds_name(**a, &store)).collect();
                 prop_assert_eq!(holders.len(), usize::from(!claimants.is_empty()));
-                let oldest = claimants.iter().min_by_key(|a| seniority(a));
+                let oldest = claimants.iter().min_by_key(|a| seniority(**a));
                 prop_assert_eq!(holders.first().map(|a| a.uid()), oldest.map(|a| a.uid()));
             }
         }
