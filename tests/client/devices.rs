@@ -243,6 +243,17 @@ async fn behind(site: &Site, proxy: &Proxy) -> Result<Sidecar> {
     Ok(sidecar)
 }
 
+/// Waits until the operator has told of the approval: a write of its own in between would have the
+/// redemption refused and tried again.
+async fn approved(site: &Site, client: Uuid) -> Result<()> {
+    let client = client.to_string();
+    let all = devices(site).await?;
+    let device = all.iter().find(|device| device.spec.client_id == client);
+    let name = device.context("no device")?.name_any();
+    let told = |device: &ZenDevice| device.status.as_ref().is_some_and(|s| s.state.is_some());
+    site.until(&name, "told of", told).await.map(drop)
+}
+
 /// attacks.md D25, D29: killed before the redemption is written, or after it and before the
 /// answer, there is at most one token.
 #[tokio::test]
@@ -258,6 +269,7 @@ async fn d25_a_kill_around_the_redemption_gives_at_most_one_token() -> Result<()
             let doomed = behind(site, &proxy).await?;
             let begun = begin(&a, client(n as u128)).await?;
             begun.approve(&doomed, &key).await?.expect(200)?;
+            approved(site, begun.client).await?;
             let kill = Action::Call(Arc::new(doomed.killer()));
             let harm = proxy.add(Rule::once(
                 Match::verb(Verb::Patch).on("zendevices"),
