@@ -20,6 +20,7 @@ mod routes;
 mod serve;
 mod session;
 mod slow;
+mod slow_work;
 mod token_cache;
 
 use std::{
@@ -45,9 +46,8 @@ use crate::store::{DeviceRegistrar, Registrar, Settings, Store, Unavailable, Vie
 use layers::{Metrics, SecureHeaders};
 use limiter::Limiter;
 use once::Answers;
-use passwords::Passwords;
 use polls::Polls;
-use slow::SlowHashes;
+use slow_work::SlowWork;
 use token_cache::TokenCache;
 
 /// Reads the time.
@@ -105,8 +105,8 @@ struct Inner {
     answers: Answers,
     polls: Polls,
     limiter: Limiter,
-    passwords: Passwords,
-    slow: SlowHashes,
+    passwords: SlowWork,
+    slow: SlowWork,
     headers: SecureHeaders,
     metrics: Metrics,
     requests: AtomicU32,
@@ -122,8 +122,8 @@ impl App {
             answers: Answers::new(),
             polls: Polls::new(),
             limiter: Limiter::new(),
-            passwords: Passwords::new(),
-            slow: SlowHashes::default(),
+            passwords: SlowWork::new(passwords::PLACES),
+            slow: SlowWork::new(slow::PLACES),
             headers: SecureHeaders::default(),
             metrics: Metrics::register(router::paths(), registry),
             requests: AtomicU32::new(0),
@@ -179,11 +179,11 @@ impl App {
         &self.0.limiter
     }
 
-    fn passwords(&self) -> &Passwords {
+    fn passwords(&self) -> &SlowWork {
         &self.0.passwords
     }
 
-    fn slow(&self) -> &SlowHashes {
+    fn slow(&self) -> &SlowWork {
         &self.0.slow
     }
 
