@@ -3,6 +3,7 @@
 CACHE := $(or $(ZENOP_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/zenop)
 ZENML_VERSION := 0.98.0
 VENV := $(CACHE)/zenml-$(ZENML_VERSION)
+SERVER_VENV := $(CACHE)/zenml-server-$(ZENML_VERSION)
 DENY := $(CACHE)/cargo/bin/cargo-deny
 # The machine's own architecture: a static binary for it is the image.
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
@@ -10,9 +11,10 @@ IMAGE_BINARY := target/$(HOST)/release/zenop
 CLUSTER := target/debug/zenop-cluster
 
 export ZENOP_ZENML := $(VENV)/bin/zenml
+export ZENOP_ZENML_SERVER := $(SERVER_VENV)/bin/python
 export ZENOP_IMAGE_BINARY := $(CURDIR)/$(IMAGE_BINARY)
 
-.PHONY: help demo test node-test bench check generate needs image zenml cluster-tool
+.PHONY: help demo test node-test bench check generate needs image zenml zenml-server cluster-tool
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -28,7 +30,7 @@ node-test: needs cluster-tool image zenml ## the tests of real pods (root on Lin
 	cargo test --package zenop-cluster --test node --features zenop-cluster/node
 	cargo test --package zenop --test node --features zenop/node
 
-bench: needs ## the ratios of what zenop does to what the machine could do; ONLY=reconcile, latency, rest or door
+bench: needs zenml-server ## the ratios of what zenop does to what the machine could do; ONLY=reconcile, latency, rest or door
 	cargo bench --bench ratios -- $(ONLY)
 
 check: needs $(DENY) ## formatting, lints, docs, dependencies, generated files, chart
@@ -55,6 +57,13 @@ $(VENV)/bin/zenml:
 	@echo "installing the zenml client $(ZENML_VERSION): about a minute"
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet "zenml==$(ZENML_VERSION)"
+
+zenml-server: $(SERVER_VENV)/bin/uvicorn
+
+$(SERVER_VENV)/bin/uvicorn:
+	@echo "installing the zenml server $(ZENML_VERSION), to measure against: two minutes"
+	python3 -m venv $(SERVER_VENV)
+	$(SERVER_VENV)/bin/pip install --quiet "zenml[server]==$(ZENML_VERSION)"
 
 $(DENY):
 	@echo "building cargo-deny: some minutes, once"

@@ -1,4 +1,5 @@
-//! Logins and authorized requests of one sidecar, against a bare axum handler.
+//! Logins, authorized requests and device starts of one sidecar, against a bare axum handler and
+//! against the real ZenML server.
 
 use std::{path::Path, time::Duration};
 
@@ -11,7 +12,8 @@ use zenop::api::{ZenAPIKey, ZenServer, ZenServiceAccount};
 use zenop_cluster::{ControlPlane, Options};
 
 use super::{
-    load::{exchange, requests_per_second},
+    load::{answer, requests_at, requests_per_second},
+    peer::ZenmlServer,
     processes::{Process, free_address, until},
     rounds,
     table::{Goal, Row},
@@ -20,6 +22,10 @@ use super::{
 const NAMESPACE: &str = "door";
 /// How long each of three loads lasts in a round.
 const TIME: Duration = Duration::from_secs(3);
+/// The same for what takes the ZenML server seconds.
+const THEIR_TIME: Duration = Duration::from_secs(8);
+/// A client that starts device authorizations.
+const CLIENT: &str = "7d1b3f0e-52a4-4a53-9c7e-5f6f0f6b2a11";
 
 /// The peer: the smallest handler that answers JSON.
 pub async fn serve_bare(address: &str) {
@@ -51,35 +57,74 @@ pub async fn run() -> Vec<Row> {
     until("the sidecar", || async { is_ok(&ours, ready).await }).await;
     let login = login_request(&key);
     let authorized = authorized_request(&token(&ours, &login).await);
+    let start = form_request(
+        "/api/v1/device_authorization",
+        &format!("client_id={CLIENT}"),
+    );
     let plain = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".to_vec();
-    let (mut logins, mut requests, mut bares) = (Vec::new(), Vec::new(), Vec::new());
+    println!("peer: starting a ZenML server");
+    let zenml = ZenmlServer::start().await;
+    let their_login = login_request(&zenml.key);
+    let their_authorized = authorized_request(&zenml.token);
+    let (mut bares, mut logins, mut requests, mut starts) =
+        <(Vec<_>, Vec<_>, Vec<_>, Vec<_>)>::default();
+    let (mut their_logins, mut their_requests, mut their_starts) =
+        <(Vec<_>, Vec<_>, Vec<_>)>::default();
     for round in 1..=rounds() {
         bares.push(requests_per_second(&bare, &plain, TIME).await);
         logins.push(requests_per_second(&ours, &login, TIME).await);
         requests.push(requests_per_second(&ours, &authorized, TIME).await);
+        starts.push(requests_per_second(&ours, &start, TIME).await);
+        // Each with the number of connections at which the ZenML server is at its best.
+        their_logins.push(requests_at(&zenml.address, &their_login, THEIR_TIME, 8).await);
+        their_requests.push(requests_at(&zenml.address, &their_authorized, TIME, 1).await);
+        their_starts.push(requests_at(&zenml.address, &start, THEIR_TIME, 8).await);
         let last = |v: &[f64]| v.last().copied().unwrap_or_default();
         println!(
-            "  round {round}: bare {:.0}/s, login {:.0}/s, authorized {:.0}/s",
+            "  round {round}: bare {:.0}/s; login {:.0}/s, theirs {:.2}/s; authorized {:.0}/s, \
+             theirs {:.0}/s; device start {:.0}/s, theirs {:.2}/s",
             last(&bares),
             last(&logins),
-            last(&requests)
+            last(&their_logins),
+            last(&requests),
+            last(&their_requests),
+            last(&starts),
+            last(&their_starts),
         );
     }
+    let row = |what: &str, ours: &[f64], peer: &[f64], goal| Row {
+        what: what.into(),
+        unit: "1/s",
+        ours: ours.to_vec(),
+        peer: peer.to_vec(),
+        goal: Goal::Ratio(goal),
+    };
     vec![
-        Row {
-            what: "logins with an API key, by bare axum".into(),
-            unit: "1/s",
-            ours: logins,
-            peer: bares.clone(),
-            goal: Goal::Ratio(0.35),
-        },
-        Row {
-            what: "authorized requests, by bare axum".into(),
-            unit: "1/s",
-            ours: requests,
-            peer: bares,
-            goal: Goal::Ratio(0.6),
-        },
+        row(
+            "logins with an API key, by bare axum",
+            &logins,
+            &bares,
+            0.35,
+        ),
+        row("authorized requests, by bare axum", &requests, &bares, 0.6),
+        row(
+            "logins with an API key, by ZenML's server",
+            &logins,
+            &their_logins,
+            3000.0,
+        ),
+        row(
+            "authorized requests, by ZenML's server",
+            &requests,
+            &their_requests,
+            100.0,
+        ),
+        row(
+            "device starts, by ZenML's server",
+            &starts,
+            &their_starts,
+            500.0,
+        ),
     ]
 }
 
@@ -137,12 +182,16 @@ async fn is_ok(address: &str, request: &[u8]) -> bool {
 }
 
 fn login_request(key: &str) -> Vec<u8> {
-    let body = format!(
-        "grant_type=zenml-api-key&password={}",
-        key.replace('=', "%3D").replace('+', "%2B")
-    );
+    let key = key.replace('=', "%3D").replace('+', "%2B");
+    form_request(
+        "/api/v1/login",
+        &format!("grant_type=zenml-api-key&password={key}"),
+    )
+}
+
+pub fn form_request(path: &str, body: &str) -> Vec<u8> {
     format!(
-        "POST /api/v1/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+        "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\n\
          content-length: {}\r\n\r\n{body}",
         body.len()
     )
@@ -154,15 +203,7 @@ fn authorized_request(token: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-async fn token(address: &str, login: &[u8]) -> String {
-    let mut stream = TcpStream::connect(address).await.expect("it listens");
-    let mut buffer = Vec::new();
-    exchange(&mut stream, login, &mut buffer).await;
-    let body = buffer
-        .windows(4)
-        .position(|w| w == b"\r\n\r\n")
-        .expect("a body")
-        + 4;
-    let answer: serde_json::Value = serde_json::from_slice(&buffer[body..]).expect("JSON");
+pub async fn token(address: &str, login: &[u8]) -> String {
+    let answer = answer(address, login).await;
     answer["access_token"].as_str().expect("a token").to_owned()
 }

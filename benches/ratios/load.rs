@@ -10,11 +10,16 @@ use tokio::{
     net::TcpStream,
 };
 
-/// How many connections ask at a time.
+/// How many connections ask at a time, where the server is not slower for it.
 const CONNECTIONS: usize = 16;
 
 /// Requests per second that are answered with 200, asked over and over for `time`.
 pub async fn requests_per_second(address: &str, request: &[u8], time: Duration) -> f64 {
+    requests_at(address, request, time, CONNECTIONS).await
+}
+
+/// The same with so many connections. A request that began in time counts, and its time with it.
+pub async fn requests_at(address: &str, request: &[u8], time: Duration, connections: usize) -> f64 {
     let (begun, done) = (Instant::now(), AtomicU64::new(0));
     let one = || async {
         let mut stream = TcpStream::connect(address).await.expect("it listens");
@@ -25,7 +30,7 @@ pub async fn requests_per_second(address: &str, request: &[u8], time: Duration) 
             done.fetch_add(1, Ordering::Relaxed);
         }
     };
-    futures::future::join_all((0..CONNECTIONS).map(|_| one())).await;
+    futures::future::join_all((0..connections).map(|_| one())).await;
     done.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64()
 }
 
@@ -54,4 +59,13 @@ pub async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u
             return;
         }
     }
+}
+
+/// The JSON that one request is answered with.
+pub async fn answer(address: &str, request: &[u8]) -> serde_json::Value {
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    let mut buffer = Vec::new();
+    exchange(&mut stream, request, &mut buffer).await;
+    let head = buffer.windows(4).position(|w| w == b"\r\n\r\n");
+    serde_json::from_slice(&buffer[head.expect("a body") + 4..]).expect("JSON")
 }

@@ -16,6 +16,7 @@
 mod door;
 mod latency;
 mod load;
+mod peer;
 mod processes;
 mod reconcile;
 mod rest;

@@ -49,6 +49,11 @@ impl Process {
         Self::start(Command::new(me).env("ZENOP_BENCH_BARE", address), false)
     }
 
+    /// A server of somebody else.
+    pub fn peer(command: &mut Command) -> Self {
+        Self::start(command, false)
+    }
+
     fn start(command: &mut Command, is_zenop: bool) -> Self {
         let admin = free_address();
         if is_zenop {

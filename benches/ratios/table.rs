@@ -87,40 +87,35 @@ pub fn print(rows: &[Row]) {
     }
 }
 
-/// A bar for each ratio, with its goal as a line.
+/// A bar for each ratio, by its goal, which is a line. What is better than twice its goal goes to
+/// the end.
 pub fn plot(rows: &[Row]) -> String {
+    const GOAL: f64 = 250.0;
     let rows: Vec<_> = rows
         .iter()
-        .filter(|row| matches!(row.goal, Goal::Ratio(_)))
+        .filter_map(|row| match row.goal {
+            Goal::Ratio(goal) => Some((row, goal)),
+            _ => None,
+        })
         .collect();
     let height = 40 * rows.len() + 30;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"720\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"13\">\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"720\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"13\">\n\
+         <line x1=\"{GOAL}\" x2=\"{GOAL}\" y1=\"10\" y2=\"{height}\" stroke=\"#c33\"/>\n"
     );
-    for (i, row) in rows.iter().enumerate() {
+    for (i, (row, goal)) in rows.iter().enumerate() {
         let (ratio, y) = (row.result().0, 40 * i + 10);
-        let Goal::Ratio(goal) = row.goal else {
-            continue;
-        };
-        let _ = writeln!(svg, "<text x=\"0\" y=\"{}\">{}</text>", y + 12, row.what);
+        let width = (ratio / goal).min(2.0) * GOAL;
         let _ = writeln!(
             svg,
-            "<rect x=\"0\" y=\"{}\" width=\"{:.0}\" height=\"14\" fill=\"#4a7\"/>",
+            "<text x=\"0\" y=\"{}\">{}</text>\n\
+             <rect x=\"0\" y=\"{}\" width=\"{width:.0}\" height=\"14\" fill=\"#4a7\"/>\n\
+             <text x=\"{:.0}\" y=\"{}\">{ratio:.2} (goal {goal})</text>",
+            y + 12,
+            row.what,
             y + 17,
-            ratio * 600.0
-        );
-        let _ = writeln!(
-            svg,
-            "<text x=\"{:.0}\" y=\"{}\">{ratio:.2} (goal {goal})</text>",
-            ratio * 600.0 + 5.0,
+            width + 5.0,
             y + 29
-        );
-        let x = goal * 600.0;
-        let _ = writeln!(
-            svg,
-            "<line x1=\"{x:.0}\" x2=\"{x:.0}\" y1=\"{}\" y2=\"{}\" stroke=\"#c33\"/>",
-            y + 14,
-            y + 34
         );
     }
     svg.push_str("</svg>\n");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::header::{ACCEPT, HeaderValue};
 use jiff::Timestamp;
 use kube::{
-    Api, Client, Config,
+    Api, Client, Config, ResourceExt,
     api::{DynamicObject, ListParams, PostParams, Request},
     config::{KubeConfigOptions, Kubeconfig},
     core::PartialObjectMeta,
@@ -18,6 +18,7 @@ use super::{
     failure::{Exit, Failure, root},
     noun::Noun,
 };
+use crate::api::ZenServer;
 
 /// The field manager of what people change with `kubectl zen`. It does not begin with `kubectl`:
 /// tools that take such fields back shall see who changed them.
@@ -112,6 +113,31 @@ impl Cluster {
         let raw = self.raw::<K>().get(name).await;
         let raw = raw.map_err(|error| Failure::of(&doing, &error))?;
         self.understood(raw)
+    }
+
+    /// The name of the namespace's only ZenServer.
+    ///
+    /// # Errors
+    /// If there is none or several, or they may not be listed.
+    pub async fn only_server(&self) -> Result<String, Failure> {
+        let servers = self.core::<ZenServer>().list(&ListParams::default()).await;
+        let servers = servers.map_err(|error| Failure::of("listing zenservers", &error))?;
+        let names: Vec<_> = servers.iter().map(ResourceExt::name_any).collect();
+        match &*names {
+            [one] => Ok(one.clone()),
+            [] => Err(Failure::new(
+                Exit::NotFound,
+                format!(
+                    "namespace {} has no ZenServer; make one first, or name another namespace with -n",
+                    self.namespace
+                ),
+            )),
+            _ => Err(Failure::usage(format!(
+                "namespace {} has several ZenServers: say --server with one of {}",
+                self.namespace,
+                names.join(", ")
+            ))),
+        }
     }
 
     /// An object as we understand it.

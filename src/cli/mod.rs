@@ -1,4 +1,5 @@
-//! `kubectl zen`: accounts, keys and devices from the command line. One file for each noun; `output` is the only printer.
+//! `kubectl zen`: accounts, keys, users and devices from the command line. One file for each noun; `output` is
+//! the only printer.
 
 mod active;
 mod arguments;
@@ -18,6 +19,7 @@ mod restore;
 mod service_account;
 mod span;
 mod table;
+mod user;
 mod wait;
 
 use std::process::ExitCode;
@@ -76,6 +78,10 @@ enum Command {
     /// API keys: what a program logs in with.
     #[command(subcommand, visible_alias = "api-key", alias = "zkey")]
     Key(key::Command),
+
+    /// Users: the people of a server.
+    #[command(subcommand, alias = "zusr")]
+    User(user::Command),
 
     /// Devices that people log in from.
     #[command(subcommand, alias = "zdev")]
@@ -145,6 +151,7 @@ impl Command {
         match self {
             Self::Sa(command) => command.run(session).await,
             Self::Key(command) => command.run(session).await,
+            Self::User(command) => command.run(session).await,
             Self::Device(command) => command.run(session).await,
             Self::Completion(arguments) => completion::script(session, arguments),
             Self::Complete(words) => completion::answer(session, words),

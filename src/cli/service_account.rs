@@ -2,24 +2,23 @@
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use kube::{ResourceExt, api::ListParams};
 use serde_json::{Map, Value, json};
 
 use super::{
     Session,
     active::{self, ActivateArguments, ActiveArguments},
     arguments::{DryRun, ListArguments, Patience, WriteArguments},
-    cluster::{Cluster, manifest},
+    cluster::manifest,
     delete::{self, DeleteArguments},
     describe::{self, DescribeArguments, Page, yes_no},
-    failure::{Exit, Failure},
+    failure::Failure,
     list,
     noun::{Noun, report},
     restore::{self, RestoreArguments},
     span::moment,
     wait::{self, Goal},
 };
-use crate::api::{DeletionPolicy, ZenServer, ZenServiceAccount};
+use crate::api::{DeletionPolicy, ZenServiceAccount};
 
 /// Service accounts: the identities that keys belong to.
 #[derive(Clone, Debug, Subcommand)]
@@ -196,7 +195,7 @@ impl AccountCreate {
         let cluster = session.cluster().await?;
         let server = match &self.server {
             Some(server) => server.clone(),
-            None => only_server(&cluster).await?,
+            None => cluster.only_server().await?,
         };
         let object = manifest::<ZenServiceAccount>(&self.name, self.spec(&server));
         let dry = self.write.dry_run;
@@ -229,30 +228,6 @@ impl AccountCreate {
         let set = fields.into_iter().filter_map(|(k, v)| Some((k, v?)));
         spec.extend(set.map(|(name, value)| (name.to_owned(), value)));
         Value::Object(spec)
-    }
-}
-
-async fn only_server(cluster: &Cluster) -> Result<String, Failure> {
-    let servers = cluster
-        .core::<ZenServer>()
-        .list(&ListParams::default())
-        .await;
-    let servers = servers.map_err(|error| Failure::of("listing zenservers", &error))?;
-    let names: Vec<_> = servers.iter().map(ResourceExt::name_any).collect();
-    match &*names {
-        [one] => Ok(one.clone()),
-        [] => Err(Failure::new(
-            Exit::NotFound,
-            format!(
-                "namespace {} has no ZenServer; make one first, or name another namespace with -n",
-                cluster.namespace
-            ),
-        )),
-        _ => Err(Failure::usage(format!(
-            "namespace {} has several ZenServers: say --server with one of {}",
-            cluster.namespace,
-            names.join(", ")
-        ))),
     }
 }
 

@@ -72,6 +72,11 @@ fn table() -> Table {
         .row(M::PUT,    DEACTIVATE,                 Account, activation::deactivate)
         .row(M::PUT,    ACTIVATE,                   Anyone,  activation::activate)
         .row(M::PUT,    "/api/v1/activate",         Anyone,  activation::activate_server)
+        // What the dashboard asks first.
+        .row(M::GET,    "/api/v1/settings",         Account, info::settings)
+        .row(M::PUT,    "/api/v1/settings",         Admin("update server settings"), info::change_settings)
+        .row(M::GET,    "/api/v1/onboarding_state", Account, info::onboarding_state)
+        .row(M::GET,    "/api/v1/statistics",       Account, info::statistics)
         // What a client needs to see to begin.
         .row(M::GET,    "/api/v1/projects",         Account, constants::projects)
         .row(M::GET,    "/api/v1/projects/{project}", Account, constants::project)

@@ -16,7 +16,7 @@ use super::{
     call::call,
     echo::Echoes,
     error::{ApplyError, CallError},
-    plan::{Child, Doomed, Entry, Live, Restart},
+    plan::{Child, Doomed, Entries, Live, Restart},
 };
 use crate::api::{FIELD_MANAGER, label};
 
@@ -264,23 +264,27 @@ impl Writer {
         Ok(patched.metadata.resource_version.unwrap_or_default())
     }
 
-    /// Stores an entry of a Secret, if nobody changed that since we looked.
+    /// Stores entries of a Secret, if nobody changed that since we looked.
     ///
     /// # Errors
     /// If the API server does not do it.
-    pub async fn store(&self, owner: &Owner, entry: &Entry) -> Result<(), ApplyError> {
+    pub async fn store(&self, owner: &Owner, entries: &Entries) -> Result<(), ApplyError> {
         let api: Api<Secret> = Api::namespaced(self.client()?, &owner.namespace);
+        let encoded = |value: &Option<String>| value.as_ref().map(|value| STANDARD.encode(value));
+        let data = entries.values.iter();
+        // A null takes an entry out (RFC 7396).
+        let data: BTreeMap<_, _> = data.map(|(name, value)| (name, encoded(value))).collect();
         let patch = json!({
-            "metadata": {"uid": entry.uid, "resourceVersion": entry.resource_version},
-            "data": {(entry.key.as_str()): STANDARD.encode(&entry.value)},
+            "metadata": {"uid": entries.uid, "resourceVersion": entries.resource_version},
+            "data": data,
         });
         let parameters = PatchParams {
             field_manager: Some(FIELD_MANAGER.into()),
             ..PatchParams::default()
         };
-        let what = || format!("store in Secret {}/{}", owner.namespace, entry.secret);
+        let what = || format!("store in Secret {}/{}", owner.namespace, entries.secret);
         let patch = Patch::Merge(&patch);
-        let stored = call(what, api.patch(&entry.secret, &parameters, &patch)).await?;
+        let stored = call(what, api.patch(&entries.secret, &parameters, &patch)).await?;
         self.echoes.wrote_child(&stored.metadata);
         Ok(())
     }

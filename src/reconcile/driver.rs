@@ -219,8 +219,8 @@ impl<K: Reconciled> Pass<'_, K> {
                 self.wrote(Written::Child);
             }
         }
-        for entry in &plan.entries {
-            self.tools.writer.store(&owner, entry).await?;
+        if let Some(entries) = &plan.entries {
+            self.tools.writer.store(&owner, entries).await?;
             self.wrote(Written::Child);
         }
         for doomed in &plan.prune {

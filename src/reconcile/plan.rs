@@ -17,7 +17,7 @@ pub struct Plan<S> {
     pub children: Vec<Child>,
     /// What is to be stored in Secrets that we made for somebody else, after the children are in
     /// place.
-    pub entries: Vec<Entry>,
+    pub entries: Option<Entries>,
     /// What we made once and is to go, after the children are in place.
     pub prune: Vec<Doomed>,
     /// Workloads that were handed to us to be restarted.
@@ -101,19 +101,17 @@ pub struct Child {
     pub adopts: bool,
 }
 
-/// An entry of a Secret that we made for somebody else.
+/// Changes to entries of a Secret that we made for somebody else.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct Entries {
     /// The Secret's name, in the owner's namespace.
     pub secret: String,
     /// Its identity: another of that name is left alone.
     pub uid: String,
     /// Its version: what was stored since we looked is not overwritten.
     pub resource_version: String,
-    /// The entry's name.
-    pub key: String,
-    /// What it is to hold.
-    pub value: String,
+    /// What each is to hold; nothing, for one that is to go.
+    pub values: BTreeMap<String, Option<String>>,
 }
 
 /// A workload whose pods are to be started anew.
@@ -184,9 +182,10 @@ impl fmt::Debug for Child {
     }
 }
 
-impl fmt::Debug for Entry {
+impl fmt::Debug for Entries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "entry {} of Secret {}", self.key, self.secret)
+        let names: Vec<_> = self.values.keys().collect();
+        write!(f, "entries {names:?} of Secret {}", self.secret)
     }
 }
 

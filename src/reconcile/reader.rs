@@ -1,6 +1,9 @@
 //! What a pass may read: watched views for what others change, live reads for what we own.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -10,6 +13,7 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 use parking_lot::Mutex;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
@@ -229,6 +233,44 @@ impl Reader {
             self.passwords.lock().insert(uid, Arc::clone(passwords));
         }
         Ok(passwords)
+    }
+
+    /// The entries among a server's passwords of users who are no more. Nobody is forgotten whom
+    /// the view merely does not show yet: the API server is asked, after the entry was seen.
+    ///
+    /// # Errors
+    /// If the API server does not say.
+    pub async fn forgotten_users(
+        &self,
+        server: &ZenServer,
+        passwords: &Live,
+    ) -> Result<Vec<String>, CallError> {
+        let known: HashSet<String> = self
+            .views
+            .users
+            .state()
+            .iter()
+            .filter_map(|u| u.uid())
+            .collect();
+        let is_known = |user: &Uuid| known.contains(&user.to_string());
+        self.proven.lock().retain(|user, _| is_known(user));
+        let data = passwords.body.get("data").and_then(Value::as_object);
+        let entries = data.into_iter().flat_map(|data| data.keys());
+        let mut gone: Vec<String> = entries
+            .filter(|user| !known.contains(*user))
+            .cloned()
+            .collect();
+        if gone.is_empty() {
+            return Ok(gone);
+        }
+        let (namespace, name) = (server.namespace().unwrap_or_default(), server.name_any());
+        let api: Api<ZenUser> = Api::namespaced(self.client.clone(), &namespace);
+        let of_server = ListParams::default().fields(&format!("spec.serverRef.name={name}"));
+        let what = || format!("list ZenUsers of {namespace}/{name}");
+        let there = call(what, api.list_metadata(&of_server)).await?;
+        let there: HashSet<String> = there.iter().filter_map(ResourceExt::uid).collect();
+        gone.retain(|user| !there.contains(user));
+        Ok(gone)
     }
 
     /// Whether this version of a source was found to hold what `print` stands for.

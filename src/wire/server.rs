@@ -6,6 +6,51 @@ use uuid::Uuid;
 
 use super::Time;
 
+/// The answer of `GET /settings`, which has neither id nor name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServerSettings<'a> {
+    /// All that there is.
+    pub body: SettingsBody<'a>,
+    /// Empty.
+    pub metadata: Map<String, Value>,
+    /// Empty.
+    pub resources: Map<String, Value>,
+}
+
+/// What may be set of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SettingsBody<'a> {
+    /// The server's id.
+    pub server_id: Uuid,
+    /// Its name.
+    pub server_name: &'a str,
+    /// A picture for the dashboard.
+    pub logo_url: Option<&'a str>,
+    /// Whether it has its first administrator.
+    pub active: bool,
+    /// Whether it reports to ZenML's makers.
+    pub enable_analytics: bool,
+    /// Whether the dashboard tells news of ZenML.
+    pub display_announcements: Option<bool>,
+    /// Whether the dashboard tells of new releases.
+    pub display_updates: Option<bool>,
+    /// When somebody last used it.
+    pub last_user_activity: Time,
+    /// When it last changed.
+    pub updated: Time,
+}
+
+/// The answer of `GET /statistics`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Statistics {
+    /// How many stacks there are.
+    pub stacks: u32,
+    /// How many stack components.
+    pub components: u32,
+    /// How many projects.
+    pub projects: u32,
+}
+
 /// The release of ZenML whose contract this is.
 pub const VERSION: &str = "0.98.0";
 

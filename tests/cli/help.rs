@@ -31,7 +31,18 @@ async fn every_command_has_examples_that_name_it() -> Result<()> {
     let key = common.into_iter().chain(of_keys).map(|verb| ("key", verb));
     let device = ["list", "describe", "approve", "lock", "unlock", "delete"];
     let device = device.map(|verb| ("device", verb));
-    for (noun, verb) in sa.into_iter().chain(key).chain(device) {
+    let user = [
+        "list",
+        "describe",
+        "create",
+        "activate",
+        "deactivate",
+        "sign-out",
+        "reset",
+        "delete",
+    ];
+    let user = user.map(|verb| ("user", verb));
+    for (noun, verb) in sa.into_iter().chain(key).chain(device).chain(user) {
         let said = help(&[noun, verb]).await?;
         let example = format!("kubectl zen {noun} {verb}");
         let examples = said.split("Examples:").nth(1).unwrap_or_default();

@@ -24,4 +24,5 @@ mod restore;
 #[path = "../cluster/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the cluster tests")]
 mod support;
+mod users;
 mod zen;

@@ -1,4 +1,4 @@
-//! What the server says about itself to everybody.
+//! What the server says about itself.
 
 use axum::{extract::State, response::Response};
 
@@ -6,7 +6,10 @@ use super::json;
 use crate::{
     http::{App, Refusal},
     store::Unavailable,
-    wire::server::{Info, VERSION},
+    wire::{
+        Time,
+        server::{Info, ServerSettings, SettingsBody, Statistics, VERSION},
+    },
 };
 
 /// `GET /info`: however old the view is, so that a client can tell a stale server from none.
@@ -39,4 +42,47 @@ pub(in crate::http) async fn info(State(app): State<App>) -> Result<Response, Re
 /// `GET /version`.
 pub(in crate::http) async fn version() -> Result<Response, Refusal> {
     json(&VERSION)
+}
+
+/// `GET /settings`, for the dashboard.
+pub(in crate::http) async fn settings(State(app): State<App>) -> Result<Response, Refusal> {
+    let view = app.view()?;
+    let settings = &view.settings;
+    json(&ServerSettings {
+        body: SettingsBody {
+            server_id: settings.id,
+            server_name: &settings.name,
+            logo_url: None,
+            active: true,
+            enable_analytics: false,
+            display_announcements: Some(false),
+            display_updates: Some(false),
+            // Whoever asks was let in just now.
+            last_user_activity: Time(app.now()),
+            updated: Time(settings.created),
+        },
+        metadata: serde_json::Map::new(),
+        resources: serde_json::Map::new(),
+    })
+}
+
+/// `PUT /settings`: whoever could change them here could not be overruled from Git.
+pub(in crate::http) async fn change_settings() -> Result<Response, Refusal> {
+    Err(Refusal::Illegal(
+        "The settings of this server are those of its ZenServer: change that.",
+    ))
+}
+
+/// `GET /onboarding_state`: what the dashboard need not teach any more.
+pub(in crate::http) async fn onboarding_state() -> Result<Response, Refusal> {
+    json(&["project_created"])
+}
+
+/// `GET /statistics`, of the constants that stand in until there is a ZenML server behind us.
+pub(in crate::http) async fn statistics() -> Result<Response, Refusal> {
+    json(&Statistics {
+        stacks: 1,
+        components: 0,
+        projects: 1,
+    })
 }

@@ -16,7 +16,7 @@ use super::{
     Fresh, Reader, Reconciled,
     error::{CallError, Invalid},
     foreign::Claim,
-    plan::{Child, Fact, Live, Note, Plan, Verdict},
+    plan::{Child, Entries, Fact, Live, Note, Plan, Verdict},
 };
 use crate::{
     api::{AuthSecretStatus, ZenServer, ZenServerStatus, condition, reason},
@@ -39,6 +39,8 @@ pub struct Settings {
 pub struct Observed {
     auth_secret: Option<Live>,
     passwords: Option<Live>,
+    /// Users who are no more, by their entries among the passwords.
+    forgotten: Vec<String>,
     rest: Vec<(ApiResource, Option<Live>)>,
 }
 
@@ -49,6 +51,7 @@ pub struct Valid {
     settings: Settings,
     auth_secret: Option<Live>,
     passwords: Option<Live>,
+    forgotten: Vec<String>,
     recorded: Option<AuthSecretStatus>,
     rest: Vec<(ApiResource, Option<Live>)>,
 }
@@ -73,9 +76,14 @@ impl Reconciled for ZenServer {
             let live = read.live(&resource, &namespace, &name).await?;
             rest.push((resource, live));
         }
+        let forgotten = match &passwords {
+            Some(passwords) => read.forgotten_users(self, passwords).await?,
+            None => Vec::new(),
+        };
         Ok(Observed {
             auth_secret,
             passwords,
+            forgotten,
             rest,
         })
     }
@@ -117,6 +125,7 @@ impl Reconciled for ZenServer {
             settings: settings.clone(),
             auth_secret: seen.auth_secret,
             passwords: seen.passwords,
+            forgotten: seen.forgotten,
             recorded,
             rest: seen.rest,
         })
@@ -136,6 +145,7 @@ impl Reconciled for ZenServer {
             }),
         );
         let pods = Pods::of(&valid);
+        let entries = valid.without_forgotten();
         let passwords = valid.server.passwords_secret_name();
         let passwords = children::passwords_secret(&passwords, valid.passwords);
         let mut children = vec![auth.child, passwords];
@@ -157,7 +167,7 @@ impl Reconciled for ZenServer {
                 ..valid.server.status.clone().unwrap_or_default()
             }),
             children,
-            entries: Vec::new(),
+            entries,
             prune: Vec::new(),
             restarts: Vec::new(),
             verdict: pods.verdict(&valid.server.name_any()),
@@ -224,6 +234,24 @@ struct AuthSecret {
 }
 
 impl Valid {
+    /// What stood for the passwords of users who are no more goes.
+    fn without_forgotten(&self) -> Option<Entries> {
+        let passwords = self
+            .passwords
+            .as_ref()
+            .filter(|_| !self.forgotten.is_empty())?;
+        Some(Entries {
+            secret: self.server.passwords_secret_name(),
+            uid: passwords.uid.clone(),
+            resource_version: passwords.resource_version.clone(),
+            values: self
+                .forgotten
+                .iter()
+                .map(|user| (user.clone(), None))
+                .collect(),
+        })
+    }
+
     fn auth_secret(&self, fresh: &mut impl Fresh) -> AuthSecret {
         let name = self.server.auth_secret_name();
         if let (Some(status), Some(live)) = (&self.recorded, &self.auth_secret) {

@@ -7,7 +7,7 @@
 mod activation;
 mod password;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
@@ -23,7 +23,7 @@ use super::{
     error::{CallError, Invalid},
     foreign::Claim,
     namesake::{Name, name_holder},
-    plan::{Child, Doomed, Entry, Fact, Live, Note, Plan, Verdict},
+    plan::{Child, Doomed, Entries, Fact, Live, Note, Plan, Verdict},
     reader::Passwords,
 };
 use crate::{
@@ -190,7 +190,7 @@ impl Reconciled for ZenUser {
         };
         Plan {
             record: issues.then(|| status.clone()),
-            entries: credential.map(|c| valid.entry(&c)).into_iter().collect(),
+            entries: credential.map(|c| valid.entry(&c)),
             prune: valid.doomed(),
             restarts: Vec::new(),
             verdict: valid.verdict(),
@@ -299,13 +299,12 @@ impl Valid {
         }
     }
 
-    fn entry(&self, credential: &Credential) -> Entry {
-        Entry {
+    fn entry(&self, credential: &Credential) -> Entries {
+        Entries {
             secret: self.secret.clone(),
             uid: self.passwords.uid.clone(),
             resource_version: self.passwords.version.clone(),
-            key: self.id.to_string(),
-            value: credential.to_json(),
+            values: BTreeMap::from([(self.id.to_string(), Some(credential.to_json()))]),
         }
     }
 

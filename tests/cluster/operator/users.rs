@@ -78,6 +78,34 @@ async fn choose(site: &Site, user: &ZenUser, password: &str) -> Result<()> {
     Ok(())
 }
 
+/// Two users who come: ana with a password in a Secret, ben chooses one with a token.
+pub async fn come(site: &Site) -> Result<()> {
+    site.apply(&password_of("ana", "correct horse\n")).await?;
+    for object in [user_with_password("ana"), user("ben")] {
+        site.apply(&object).await?;
+    }
+    active(site, "ana", reason::ACTIVE).await?;
+    let ben = site.until::<ZenUser>("ben", "Ready", ready).await?;
+    choose(site, &ben, "battery staple").await?;
+    active(site, "ben", reason::ACTIVE).await?;
+    let token = site.api::<Secret>().get_opt("ben-activation").await?;
+    if let Some(uid) = token.and_then(|token| token.uid()) {
+        site.until_gone::<Secret>("ben-activation", &uid).await?;
+    }
+    Ok(())
+}
+
+/// That both have their passwords, and nothing else is left of how they came to them.
+pub async fn may_log_in(site: &Site) -> Result<()> {
+    for (name, password) in [("ana", "correct horse"), ("ben", "battery staple")] {
+        let user: ZenUser = site.api().get(name).await?;
+        ensure!(has_password(site, &user, password).await?, "{name}");
+    }
+    let token = site.api::<Secret>().get_opt("ben-activation").await?;
+    ensure!(token.is_none(), "the token stays");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_password_comes_from_a_secret_and_is_stored_once() -> Result<()> {
     site("password", async |site| {
@@ -302,6 +330,32 @@ async fn exactly_one_way_to_a_password_is_accepted() -> Result<()> {
         let why = site.apply(&moved).await.err().context("accepted")?;
         ensure!(format!("{why:?}").contains("serverRef cannot change"));
         Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_stood_for_the_password_of_a_deleted_user_goes() -> Result<()> {
+    site("user-goes", async |site| {
+        let _operator = site.operator().await?;
+        site.apply(&server("prod")).await?;
+        come(site).await?;
+        site.delete::<ZenUser>("ana").await?;
+        let touched = with(server("prod"), "spec.auth", json!({"tokenTTL": "2h"}));
+        site.apply(&touched).await?;
+        let ben: ZenUser = site.api().get("ben").await?;
+        let alone = |secret: &Secret| {
+            let entries = secret
+                .data
+                .as_ref()
+                .map(|data| data.keys().cloned().collect());
+            entries == Some(Vec::from_iter(ben.uid()))
+        };
+        site.until::<Secret>("prod-passwords", "with one entry", alone)
+            .await?;
+        ensure!(has_password(site, &ben, "battery staple").await?);
+        site.settled().await?;
+        site.no_write(Duration::from_secs(1)).await
     })
     .await
 }

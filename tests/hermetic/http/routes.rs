@@ -228,6 +228,9 @@ async fn objects_have_zenmls_shape() {
     shown("projects", "/api/v1/projects".into()).await;
     shown("stack", format!("/api/v1/stacks/{}", stack())).await;
     shown("stacks", "/api/v1/stacks?name=default".into()).await;
+    shown("settings", "/api/v1/settings".into()).await;
+    shown("onboarding-state", "/api/v1/onboarding_state".into()).await;
+    shown("statistics", "/api/v1/statistics".into()).await;
 }
 
 #[tokio::test]

@@ -31,7 +31,10 @@ use zenop::{
 use zenop_cluster::fault::{Action, Call, Match, Rule, Verb, When};
 
 use self::story::{Scene, Story};
-use crate::support::{Operator, PATIENCE, Site, entry, garbage_collector, site};
+use crate::{
+    operator::users,
+    support::{Operator, PATIENCE, Site, entry, garbage_collector, site},
+};
 
 /// How many cases run at a time.
 const AT_ONCE: usize = 8;
@@ -255,6 +258,9 @@ async fn well(site: &Site, run: &Run<'_>, story: Story, lesson: &Lesson) -> Resu
         ensure!(times == expected, "{name} was made {times} times");
     }
     keys_are_known(site, run, story).await?;
+    if story == Story::Users {
+        users::may_log_in(site).await?;
+    }
     let end = site.state().await?;
     ensure!(
         end == lesson.end,
@@ -484,6 +490,11 @@ async fn harm_while_a_hash_changes() -> Result<()> {
 #[tokio::test]
 async fn harm_while_a_key_is_switched_off() -> Result<()> {
     campaign(Story::Deactivate, &ALL).await
+}
+
+#[tokio::test]
+async fn harm_while_users_come() -> Result<()> {
+    campaign(Story::Users, &ALL).await
 }
 
 #[tokio::test]

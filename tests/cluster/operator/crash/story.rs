@@ -10,7 +10,10 @@ use zenop::{
 };
 
 use crate::{
-    operator::retain::{forgiving, restored},
+    operator::{
+        retain::{forgiving, restored},
+        users,
+    },
     support::{PATIENCE, Site, accepted, account, key, ready, server, with},
 };
 
@@ -37,6 +40,8 @@ pub enum Story {
     Retain,
     /// The key is deleted, and had back.
     Restore,
+    /// Two users are made: one has a password in a Secret, the other chooses one with a token.
+    Users,
 }
 
 /// How a story ends, or how it is before it begins.
@@ -62,7 +67,7 @@ const OVERLAP: Scene = Scene {
 };
 
 impl Story {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Create,
         Self::Replace,
         Self::Rotate,
@@ -73,6 +78,7 @@ impl Story {
         Self::Delete,
         Self::Retain,
         Self::Restore,
+        Self::Users,
     ];
 
     /// What is there when the operator starts; settled as [`ONE`], if anything is.
@@ -106,6 +112,7 @@ impl Story {
                 let uid = deleted(site).await?;
                 vec![restored(key("main"), &uid)]
             }
+            Self::Users => return users::come(site).await,
             Self::Create => vec![server("prod"), account("ci"), key("main")],
             Self::Rotate | Self::Retire => vec![rotated(self, "2")],
             // It is looked at every half a minute, and when its key changes.
@@ -125,7 +132,7 @@ impl Story {
     /// How it is to end.
     pub fn after(self) -> Scene {
         match self {
-            Self::Create | Self::Retain | Self::Restore => ONE,
+            Self::Create | Self::Retain | Self::Restore | Self::Users => ONE,
             Self::Replace | Self::Rotate | Self::Given | Self::Verifier => OVERLAP,
             Self::Retire => Scene {
                 accepted: &[2],
