@@ -322,18 +322,49 @@ pub struct RateLimit {
         regex(pattern = r"^[1-9][0-9]{0,3}/[mhd](,[1-9][0-9]{0,3}/[mhd])?$")
     )]
     pub login: String,
+
+    /// What strangers may ask for, all together: device authorizations that are begun, and failed
+    /// logins with a password, each counted for itself. One address may have a tenth of it. Beyond
+    /// that they are told to come back (429 to the address, 503 to all). What comes with a token,
+    /// a right API key or the code of a device that waits is never refused by it. `off` for no
+    /// limit. Example: `1000/m`.
+    #[serde(default = "global_rate")]
+    #[schemars(
+        length(max = 16),
+        regex(pattern = r"^(off|[1-9][0-9]{0,3}/[mhd](,[1-9][0-9]{0,3}/[mhd])?)$")
+    )]
+    pub global: String,
+
+    /// Requests of one API key, or of one user: with the key itself, and with tokens that came of
+    /// it. More are told to wait. `off` for no limit. Example: `600/m`.
+    #[serde(default = "off")]
+    #[schemars(
+        length(max = 16),
+        regex(pattern = r"^(off|[1-9][0-9]{0,3}/[mhd](,[1-9][0-9]{0,3}/[mhd])?)$")
+    )]
+    pub per_key: String,
 }
 
 impl Default for RateLimit {
     fn default() -> Self {
         Self {
             login: login_rate(),
+            global: global_rate(),
+            per_key: off(),
         }
     }
 }
 
 fn login_rate() -> String {
     "10/m,1000/d".into()
+}
+
+fn global_rate() -> String {
+    "1000/m".into()
+}
+
+fn off() -> String {
+    "off".into()
 }
 
 fn record_addresses() -> bool {

@@ -1,4 +1,4 @@
-//! How often somebody may fail: rates, and the count that is kept of each.
+//! How often somebody may fail, or ask at all: rates, and the count that is kept of each.
 //!
 //! 1. A count is of failures in slots of a sixth of the rate's period. Within any period there are
 //!    never more failures than the rate allows; the price is that the last sixth may wait longer.
@@ -126,6 +126,16 @@ impl Tally {
             })
         });
         over.max_by_key(|over| over.retry_after).map_or(Ok(()), Err)
+    }
+
+    /// Counts one more, if it is within the rates.
+    ///
+    /// # Errors
+    /// If it is not. It then does not count.
+    pub fn admit(&mut self, rates: Rates, now: Timestamp) -> Result<(), Exceeded> {
+        self.check(rates, now)?;
+        self.fail(rates, now);
+        Ok(())
     }
 
     /// Counts a failure.

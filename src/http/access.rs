@@ -161,7 +161,25 @@ fn authenticate(
         session::check_csrf(headers, claims.principal.by.session(), is_of)?;
         view.directory.check(&claims, now, from)?
     };
-    Ok((Caller(principal), view.directory.is_admin(&principal)))
+    let admin = view.directory.is_admin(&principal);
+    drop(view);
+    app.may_ask(&principal)?;
+    Ok((Caller(principal), admin))
+}
+
+impl App {
+    /// Counts a request of a key, or of a user.
+    ///
+    /// # Errors
+    /// If it made too many.
+    pub(super) fn may_ask(&self, principal: &Principal) -> Result<(), Refusal> {
+        let settings = self.settings();
+        let Some(rates) = settings.and_then(|settings| settings.key_rates) else {
+            return Ok(());
+        };
+        let id = principal.by.key().unwrap_or(principal.account);
+        Ok(self.limiter().authorized(id, rates, self.now())?)
+    }
 }
 
 /// The credential of a request. Two of them are none: which would count is anybody's guess.

@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-use super::{list, oauth::OAuthError};
+use super::{limiter::Limited, list, oauth::OAuthError};
 
 /// Why a request is not answered.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -148,6 +148,9 @@ pub enum Refusal {
     /// There were too many failures.
     #[error(transparent)]
     TooMany(#[from] Exceeded),
+    /// There were too many of all who have nothing to show.
+    #[error("The server has too many requests of strangers. Try again in a moment.")]
+    Crowded(Exceeded),
     /// A grant that is not served.
     #[error("Unsupported grant type: {0}.")]
     Grant(Grant),
@@ -188,11 +191,24 @@ impl Refusal {
     /// Whether the request was not at fault.
     pub(super) fn is_ours(&self) -> bool {
         match self {
-            Self::Unavailable(_) | Self::Busy | Self::NotTakenUp | Self::Unexpected => true,
+            Self::Unavailable(_)
+            | Self::Busy
+            | Self::Crowded(_)
+            | Self::NotTakenUp
+            | Self::Unexpected => true,
             Self::NotChanged(why) => {
                 matches!(why, NotChanged::Unreachable | NotChanged::Forbidden)
             }
             _ => false,
+        }
+    }
+}
+
+impl From<Limited> for Refusal {
+    fn from(limited: Limited) -> Self {
+        match limited {
+            Limited::Own(over) => Self::TooMany(over),
+            Limited::All(over) => Self::Crowded(over),
         }
     }
 }
@@ -265,6 +281,11 @@ impl IntoResponse for Refusal {
             Self::TooMany(over) => (
                 [(RETRY_AFTER, HeaderValue::from(over.retry_after))],
                 plain(StatusCode::TOO_MANY_REQUESTS),
+            )
+                .into_response(),
+            Self::Crowded(over) => (
+                [(RETRY_AFTER, HeaderValue::from(over.retry_after))],
+                raised(StatusCode::SERVICE_UNAVAILABLE, "RuntimeError"),
             )
                 .into_response(),
             Self::NotFound => plain(StatusCode::NOT_FOUND),

@@ -8,14 +8,23 @@
 //! Names and addresses are hashed to places, by a key that only this process has. Two may share a
 //! place, and then a budget: with 65,536 of them an attacker must fill thousands before a stranger
 //! is likely to notice. Nothing is ever pushed out, and nothing grows.
+//!
+//! What strangers want is counted beside that: device starts, whether anything comes of them or
+//! not, and wrong passwords. No address may have more than a tenth of what all may have together;
+//! and once all had that, every stranger waits. Who has something to show does not: no token, no
+//! right key and no code of a device that waits is ever refused for what others do.
 
 use std::{
     hash::{BuildHasher, Hash, RandomState},
     net::IpAddr,
+    sync::Arc,
+    time::Duration,
 };
 
 use jiff::Timestamp;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use parking_lot::Mutex;
+use thiserror::Error;
 use uuid::Uuid;
 
 use crate::auth::{
@@ -26,6 +35,23 @@ use crate::auth::{
 /// Shards of a table, and places of each.
 const SHARDS: usize = 256;
 const PLACES: usize = 256;
+/// An address may have this part of what all strangers may have together.
+const PART: u16 = 10;
+/// How many keys and users are counted that have something to show. Each takes about 200 bytes.
+const AUTHORIZED: u64 = 50_000;
+/// No period is longer.
+const DAY: Duration = Duration::from_hours(24);
+
+/// Why something is not looked at now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(super) enum Limited {
+    /// Its claim or its address had too many.
+    #[error(transparent)]
+    Own(Exceeded),
+    /// All strangers together had.
+    #[error(transparent)]
+    All(Exceeded),
+}
 
 /// What an attempt claims to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +69,10 @@ pub(super) enum Claim<'a> {
 pub(super) struct Limiter {
     claims: Table,
     addresses: Table,
+    strangers: Table,
+    starts: Mutex<Tally>,
+    passwords: Mutex<Tally>,
+    authorized: Cache<Uuid, Arc<Mutex<Tally>>>,
 }
 
 impl Limiter {
@@ -50,30 +80,86 @@ impl Limiter {
         Self {
             claims: Table::new(),
             addresses: Table::new(),
+            strangers: Table::new(),
+            starts: Mutex::default(),
+            passwords: Mutex::default(),
+            authorized: Cache::builder()
+                .max_capacity(AUTHORIZED)
+                .time_to_idle(DAY)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
         }
+    }
+
+    /// A request of who proved to be somebody counts for its key, or its user. Exactly: those are
+    /// as many as were made, and no stranger can fill them.
+    ///
+    /// # Errors
+    /// If it had too many.
+    pub(super) fn authorized(&self, id: Uuid, rates: Rates, at: Timestamp) -> Result<(), Exceeded> {
+        let tally = self.authorized.get_with(id, Arc::default);
+        tally.lock().admit(rates, at)
+    }
+
+    /// A device asks to be authorized; `rates` are of all that ask.
+    ///
+    /// # Errors
+    /// If it is not to be answered.
+    pub(super) fn start(
+        &self,
+        rates: Option<Rates>,
+        address: Option<IpAddr>,
+        at: Timestamp,
+    ) -> Result<(), Limited> {
+        self.vain(rates, address, at).map_err(Limited::Own)?;
+        let all = rates.map(|rates| self.starts.lock().admit(rates, at));
+        all.unwrap_or(Ok(())).map_err(Limited::All)
+    }
+
+    /// Something came that nobody can guess and that was wrong, or came too soon. It counts for its
+    /// address alone, as else it would fill what others need; `rates` are of all strangers.
+    ///
+    /// # Errors
+    /// If the address had too many.
+    pub(super) fn vain(
+        &self,
+        rates: Option<Rates>,
+        address: Option<IpAddr>,
+        at: Timestamp,
+    ) -> Result<(), Exceeded> {
+        let (Some(rates), Some(address)) = (rates, address) else {
+            return Ok(());
+        };
+        let part = rates.shared_by(PART);
+        let over = |tally: &mut Tally| tally.admit(part, at).err();
+        self.strangers
+            .with(block(address), over)
+            .map_or(Ok(()), Err)
     }
 
     /// Begins an attempt: it counts as a failure from now on.
     ///
     /// # Errors
     /// If it is not to be looked at. It then does not count.
-    pub(super) fn begin(&self, attempt: &Attempt<'_>) -> Result<(), Exceeded> {
+    pub(super) fn begin(&self, attempt: &Attempt<'_>) -> Result<(), Limited> {
         let Attempt { rates, at, .. } = *attempt;
-        let count = |tally: &mut Tally| {
-            let over = tally.check(rates, at).err();
-            if over.is_none() {
-                tally.fail(rates, at);
-            }
-            over
-        };
+        let count = |tally: &mut Tally| tally.admit(rates, at).err();
         let address = attempt.address.map(block);
         if let Some(over) = address.and_then(|a| self.addresses.with(a, count)) {
-            return Err(over);
+            return Err(Limited::Own(over));
         }
         let claim = attempt.claim;
         if let Some(over) = claim.and_then(|c| self.claims.with(c, count)) {
             self.free_address(attempt);
-            return Err(over);
+            return Err(Limited::Own(over));
+        }
+        if let Some(of_all) = attempt.of_all {
+            let admitted = self.passwords.lock().admit(of_all, at);
+            admitted.map_err(|over| {
+                self.free_claim(attempt);
+                self.free_address(attempt);
+                Limited::All(over)
+            })?;
         }
         Ok(())
     }
@@ -87,15 +173,27 @@ impl Limiter {
     pub(super) fn succeeded(&self, attempt: &Attempt<'_>) {
         attempt.claim.into_iter().for_each(|c| self.forget(c));
         self.free_address(attempt);
+        self.free_all(attempt);
     }
 
     /// An attempt that was begun was not one: nothing was tried.
     pub(super) fn withdraw(&self, attempt: &Attempt<'_>) {
+        self.free_claim(attempt);
+        self.free_address(attempt);
+        self.free_all(attempt);
+    }
+
+    fn free_claim(&self, attempt: &Attempt<'_>) {
         if let Some(claim) = attempt.claim {
             let free = |tally: &mut Tally| tally.take_back(attempt.rates, attempt.at);
             self.claims.with(claim, free);
         }
-        self.free_address(attempt);
+    }
+
+    fn free_all(&self, attempt: &Attempt<'_>) {
+        if let Some(of_all) = attempt.of_all {
+            self.passwords.lock().take_back(of_all, attempt.at);
+        }
     }
 
     /// Takes back what the address was counted for an attempt that was none, or no failure.
@@ -112,6 +210,8 @@ impl Limiter {
 pub(super) struct Attempt<'a> {
     /// How often it may fail.
     pub(super) rates: Rates,
+    /// How often all together may, if it can be guessed.
+    pub(super) of_all: Option<Rates>,
     /// What it claims to be, if that can be read.
     pub(super) claim: Option<Claim<'a>>,
     /// Where it comes from, if that is known.

@@ -91,6 +91,10 @@ pub struct Settings {
     pub max_keys: usize,
     /// How often a login may fail at this replica.
     pub login_rates: Rates,
+    /// How often strangers may ask this replica for something, all together.
+    pub global_rates: Option<Rates>,
+    /// How often one key or user may ask this replica for something.
+    pub key_rates: Option<Rates>,
     /// The proxies that are believed which client's request they pass on.
     pub proxies: Proxies,
     /// Whether the addresses of clients may be written down.

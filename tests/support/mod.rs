@@ -52,6 +52,8 @@ pub fn settings() -> Settings {
         lifetimes: Lifetimes::default(),
         max_keys: 20,
         login_rates: "10/m,1000/d".parse().unwrap(),
+        global_rates: "1000/m".parse().ok(),
+        key_rates: None,
         proxies: Proxies::default(),
         record_addresses: true,
         devices: Terms::default(),

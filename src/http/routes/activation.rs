@@ -28,8 +28,9 @@ use crate::{
     http::{
         App, Caller, Refusal,
         changes::{Change, Done},
-        extract::{Json, NameOrId, Named, RequestId},
+        extract::{ClientAddress, Json, NameOrId, Named, RequestId},
         layers::{ChangeOutcome, Changed},
+        limiter::Attempt,
     },
     store::{State as Stored, Unavailable, registrar::UserUpdate},
     wire,
@@ -57,12 +58,14 @@ pub(in crate::http) async fn deactivate(
 pub(in crate::http) async fn activate(
     State(app): State<App>,
     request: RequestId,
+    address: ClientAddress,
     Named(wanted): Named,
     Json { value, .. }: Json<wire::change::UserUpdate>,
 ) -> Result<Response, Refusal> {
     // To its end, whatever becomes of the client: the token is good for one time only.
     let task = tokio::spawn(async move {
         let activated = choose(&app, &wanted, value).await;
+        let activated = activated.map_err(|refusal| unless_too_many(&app, address, refusal));
         report(&app, &request, activated.as_ref());
         let view = app.view()?;
         let user = find(&view.directory, &NameOrId::Id(activated?))?;
@@ -145,6 +148,23 @@ async fn choose(
     Ok(app.seen(look).await.ok_or(Unavailable::Stale)?)
 }
 
+/// Who has no right token is told so only as often as one address may fail. A right one is never
+/// refused for others' wrong ones: 256 random bits are not guessed.
+fn unless_too_many(app: &App, address: ClientAddress, refusal: Refusal) -> Refusal {
+    let (Refusal::Credentials(Refused::BadActivation), Some(settings)) = (&refusal, app.settings())
+    else {
+        return refusal;
+    };
+    let counted = app.limiter().begin(&Attempt {
+        rates: settings.login_rates,
+        of_all: None,
+        claim: None,
+        address: address.0,
+        at: app.now(),
+    });
+    counted.err().map_or(refusal, Refusal::from)
+}
+
 /// Whom a token lets choose a password now, and what is stored for it.
 fn redeemable(
     app: &App,
@@ -174,7 +194,7 @@ fn redeemable(
     Ok((user.id, Arc::clone(stored)))
 }
 
-/// The audit line. Ids and closed words only. What counts failures belongs here.
+/// The audit line. Ids and closed words only.
 fn report(app: &App, request: &RequestId, activated: Result<&Uuid, &Refusal>) {
     let outcome = match activated {
         Ok(_) => ChangeOutcome::Done,

@@ -21,8 +21,9 @@ use crate::{
     http::{
         App, Caller, Refusal,
         changes::{Change, Done, take_back},
-        extract::{Json, NameOrId, Named},
+        extract::{ClientAddress, Json, NameOrId, Named},
         layers::Changed,
+        limiter::{Attempt, Claim},
     },
     store::{
         NotChanged, State, Unavailable,
@@ -57,10 +58,11 @@ pub(in crate::http) async fn create(
 pub(in crate::http) async fn update(
     change: Change,
     Caller(caller): Caller,
+    address: ClientAddress,
     Named(wanted): Named,
     Json { bytes, value }: Json<wire::change::UserUpdate>,
 ) -> Result<Response, Refusal> {
-    let work = move |app| alter(app, caller, wanted, value);
+    let work = move |app| alter(app, (caller, address), wanted, value);
     change.run(Changed::UpdateUser, bytes, work).await
 }
 
@@ -68,10 +70,12 @@ pub(in crate::http) async fn update(
 pub(in crate::http) async fn update_self(
     change: Change,
     Caller(caller): Caller,
+    address: ClientAddress,
     Json { bytes, mut value }: Json<wire::change::UserUpdate>,
 ) -> Result<Response, Refusal> {
     (value.active, value.is_admin) = (None, None);
-    let work = move |app| alter(app, caller, NameOrId::Id(caller.account), value);
+    let wanted = NameOrId::Id(caller.account);
+    let work = move |app| alter(app, (caller, address), wanted, value);
     change.run(Changed::UpdateUser, bytes, work).await
 }
 
@@ -175,7 +179,7 @@ pub(super) fn shown(user: &User, token: Option<&ActivationToken>) -> Result<Done
 
 async fn alter(
     app: App,
-    caller: Principal,
+    (caller, address): (Principal, ClientAddress),
     wanted: NameOrId,
     given: wire::change::UserUpdate,
 ) -> Result<Done, Refusal> {
@@ -193,7 +197,7 @@ async fn alter(
     let id = object.uid;
     if let Some(new) = &given.password {
         let new = chosen(new)?;
-        change_password(&app, id, given.old_password.as_ref(), new).await?;
+        change_password(&app, (id, address), given.old_password.as_ref(), new).await?;
     }
     if update != UserUpdate::default() {
         let taken = || exists("update", update.name.as_deref().unwrap_or_default());
@@ -280,7 +284,7 @@ fn checked(
 
 async fn change_password(
     app: &App,
-    id: Uuid,
+    (id, address): (Uuid, ClientAddress),
     old: Option<&SecretString>,
     new: Password,
 ) -> Result<(), Refusal> {
@@ -288,7 +292,7 @@ async fn change_password(
     let missing = "The current password must be supplied when changing the password.";
     let old = old.ok_or(Refusal::Illegal(missing))?;
     let old = Password::presented(old.expose_secret());
-    let (stored, verifier, pepper) = {
+    let (stored, verifier, pepper, attempt) = {
         let view = app.view()?;
         let user = find(&view.directory, &NameOrId::Id(id))?;
         if let Origin::Secret(secret) = &user.origin {
@@ -299,9 +303,24 @@ async fn change_password(
         }
         let stored = view.directory.credential(user).cloned();
         let verifier = view.directory.password(user).ok_or_else(wrong)?.clone();
-        (stored, verifier, view.keyring.pepper().clone())
+        let attempt = Attempt {
+            rates: view.settings.login_rates,
+            of_all: view.settings.global_rates,
+            claim: Some(Claim::User(id)),
+            address: address.0,
+            at: app.now(),
+        };
+        (stored, verifier, view.keyring.pepper().clone(), attempt)
     };
-    if !app.fits(pepper, id, verifier, old).await? {
+    // Whoever holds a session and not the password guesses no faster than at the login.
+    app.limiter().begin(&attempt)?;
+    let fits = app.fits(pepper, id, verifier, old).await;
+    match &fits {
+        Ok(true) => app.limiter().succeeded(&attempt),
+        Ok(false) => {}
+        Err(_) => app.limiter().withdraw(&attempt),
+    }
+    if !fits? {
         return Err(wrong());
     }
     let credential = Credential::Password(app.hashed(id, new).await?);

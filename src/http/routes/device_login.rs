@@ -45,6 +45,7 @@ pub(super) async fn poll(
 ) -> Response {
     let mut device = None;
     let granted = redeem(app, form, &mut device).await;
+    let granted = granted.map_err(|refusal| unless_too_many(app, address, refusal));
     report(app, (request, address), device, granted.as_ref());
     let answer = granted.and_then(|granted| {
         let mut answer = json(&Token::bearer(&granted.token, granted.seconds, None))?;
@@ -52,6 +53,20 @@ pub(super) async fn poll(
         Ok(answer)
     });
     answer.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// Who polls too soon, or with a code that is none, is told so only as often as one address may.
+/// Who waits as it should is not concerned, from wherever it asks.
+fn unless_too_many(app: &App, ClientAddress(address): ClientAddress, refusal: Refusal) -> Refusal {
+    let (Refusal::OAuth(OAuthError::SlowDown(_) | OAuthError::InvalidGrant), Some(settings)) =
+        (&refusal, app.settings())
+    else {
+        return refusal;
+    };
+    let counted = app
+        .limiter()
+        .vain(settings.global_rates, address, app.now());
+    counted.err().map_or(refusal, Refusal::TooMany)
 }
 
 /// What a poll was granted.
@@ -243,6 +258,7 @@ fn report(
         }
         Err(Refusal::OAuth(OAuthError::Locked(_))) => LoginOutcome::InactiveDevice,
         Err(Refusal::OAuth(_)) => LoginOutcome::BadDeviceCode,
+        Err(Refusal::TooMany(_)) => LoginOutcome::Limited,
         Err(Refusal::Form(_)) => LoginOutcome::BadRequest,
         Err(_) => LoginOutcome::Unavailable,
     };

@@ -1,7 +1,7 @@
 //! `POST /device_authorization`: a device asks to be authorized (RFC 8628, 3.1; zenml-wire 6.1).
 //!
-//! Nothing is written and nothing is remembered: all that is known is in the two codes. So it may
-//! be asked by anybody, as often as they like, and touches no device that exists.
+//! Nothing is written, and nothing but a count is remembered: all that is known is in the two codes. So
+//! it may be asked by anybody, within `auth.rateLimit.global`, and touches no device that exists.
 
 use axum::{
     extract::State,
@@ -48,6 +48,8 @@ pub(in crate::http) async fn start(
         let view = app.view()?;
         (view.settings.clone(), view.keyring.clone())
     };
+    app.limiter()
+        .start(settings.global_rates, address, app.now())?;
     let terms = &settings.devices;
     let times = (app.now(), terms.code);
     let random = app.draw();

@@ -81,6 +81,7 @@ fn limited(
         (Err(Refusal::Credentials(Refused::BadKey)), Some(settings)) => {
             app.limiter().begin(&Attempt {
                 rates: settings.login_rates,
+                of_all: None,
                 claim,
                 address,
                 at: app.now(),
@@ -186,6 +187,7 @@ async fn by_key(app: &App, key: &ApiKey, from: Option<Network>) -> Result<Grante
         .directory
         .authenticate(&view.keyring, key, app.now(), from)?;
     drop(view);
+    app.may_ask(&principal)?;
     granted(app, principal)
 }
 
@@ -212,6 +214,7 @@ async fn by_password(
         };
         let attempt = Attempt {
             rates: view.settings.login_rates,
+            of_all: view.settings.global_rates,
             claim: Some(claim),
             address: from.0,
             at: app.now(),
@@ -327,7 +330,7 @@ fn outcome(granted: Result<&Granted, &Refusal>) -> LoginOutcome {
         Err(Refusal::Credentials(Refused::InactiveDevice { .. })) => LoginOutcome::InactiveDevice,
         Err(Refusal::Credentials(Refused::BadPassword)) => LoginOutcome::BadPassword,
         Err(Refusal::Credentials(_)) => LoginOutcome::BadKey,
-        Err(Refusal::TooMany(_)) => LoginOutcome::Limited,
+        Err(Refusal::TooMany(_) | Refusal::Crowded(_)) => LoginOutcome::Limited,
         Err(Refusal::Grant(_) | Refusal::UnknownGrant) => LoginOutcome::UnsupportedGrant,
         Err(Refusal::Unavailable(_) | Refusal::Busy | Refusal::Unexpected) => {
             LoginOutcome::Unavailable

@@ -248,6 +248,7 @@ pub(super) fn settings(object: &ZenServer) -> Option<Settings> {
     if object.metadata.deletion_timestamp.is_some() {
         return None;
     }
+    let (limits, ready) = (&object.spec.auth.rate_limit, ready(object));
     Some(Settings {
         id: id(object.metadata.uid.as_deref())?,
         name: object.name_any(),
@@ -257,7 +258,9 @@ pub(super) fn settings(object: &ZenServer) -> Option<Settings> {
         max_staleness: object.spec.auth.max_staleness.0,
         lifetimes: lifetimes(&object.spec.policy.keys),
         max_keys: usize::try_from(object.spec.policy.keys.max_per_account).unwrap_or(0),
-        login_rates: rates(&object.spec.auth.rate_limit.login)?.shared_by(ready(object)),
+        login_rates: rates(&limits.login, RateLimit::default().login)?.shared_by(ready),
+        global_rates: optional(&limits.global, RateLimit::default().global, ready),
+        key_rates: optional(&limits.per_key, RateLimit::default().per_key, ready),
         proxies: Proxies::new(object.spec.auth.trusted_proxies.iter().map(String::as_str)),
         record_addresses: object.spec.auth.record_addresses,
         devices: terms(&object.spec),
@@ -268,9 +271,14 @@ pub(super) fn settings(object: &ZenServer) -> Option<Settings> {
 }
 
 /// What the schema let through is one; the default is, in any case.
-fn rates(text: &str) -> Option<Rates> {
-    let parsed = text.parse().or_else(|_| RateLimit::default().login.parse());
-    parsed.ok()
+fn rates(text: &str, default: String) -> Option<Rates> {
+    text.parse().or_else(|_| default.parse()).ok()
+}
+
+/// A limit that may be `off`.
+fn optional(text: &str, default: String, ready: u16) -> Option<Rates> {
+    let on = (text != "off").then(|| rates(text, default))?;
+    Some(on?.shared_by(ready))
 }
 
 /// How many replicas share a limit.

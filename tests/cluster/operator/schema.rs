@@ -80,6 +80,18 @@ fn bad_servers() -> Refused {
             SHAPE,
         ),
         (
+            set(server(), "auth/rateLimit", json!({"login": "off"})),
+            SHAPE,
+        ),
+        (
+            set(server(), "auth/rateLimit", json!({"global": "0/m"})),
+            SHAPE,
+        ),
+        (
+            set(server(), "auth/rateLimit", json!({"perKey": "5/m,"})),
+            SHAPE,
+        ),
+        (
             set(server(), "auth/trustedProxies", json!(["10.0.0.0/33"])),
             SHAPE,
         ),
@@ -381,7 +393,7 @@ async fn defaults_are_as_documented_and_a_new_object_says_that_nothing_was_obser
         });
         let mut auth = json!({
             "tokenTTL": "1h", "maxStaleness": "30s", "recordAddresses": true, "device": device,
-            "rateLimit": {"login": "10/m,1000/d"},
+            "rateLimit": {"login": "10/m,1000/d", "global": "1000/m", "perKey": "off"},
         });
         let devices = json!({"maxPerUser": 20, "trustAllowed": true});
         let policy = json!({"keys": {"maxPerAccount": 20}, "devices": devices});

@@ -7,6 +7,7 @@ use zenop::{
     auth::{
         address::Proxies,
         api_key::{ApiKey, KeySecret},
+        limit::Rates,
     },
     store::Settings,
 };
@@ -16,6 +17,8 @@ use super::{
     sockets::{Served, statuses},
     support,
 };
+
+const ME: &str = "/api/v1/current-user";
 
 /// Changes the settings.
 pub fn set(server: &Server, change: impl FnOnce(&mut Settings)) {
@@ -187,4 +190,87 @@ async fn k12_a_flood_frees_nobody() {
     );
     server.login(&wrong(server.key.id, 1)).await.expect(429);
     server.login(&server.key.text()).await.expect(200);
+}
+
+/// H8: a key, or a user, that asks too often waits, whatever it asks with.
+#[tokio::test]
+async fn h8_each_key_has_a_budget_if_one_is_set() {
+    let server = Server::new();
+    let other = server.change(|state| {
+        let account = support::add_account(state, 2, "training");
+        support::add_key(state, account, 2, "default")
+    });
+    for _ in 0..100 {
+        server.get_as(&server.key.text(), ME).await.expect(200);
+    }
+    let token = server.token().await;
+    set(&server, |settings| {
+        settings.key_rates = "5/m".parse().ok();
+    });
+    for _ in 0..2 {
+        server.get_as(&token, ME).await.expect(200);
+        server.get_as(&server.key.text(), ME).await.expect(200);
+    }
+    server.login(&server.key.text()).await.expect(200);
+    for limited in [
+        server.get_as(&token, ME).await,
+        server.get_as(&server.key.text(), ME).await,
+        server.login(&server.key.text()).await,
+    ] {
+        let limited = limited.expect(429);
+        assert!(limited.header("retry-after").is_some());
+        assert_eq!(
+            limited.body,
+            r#"{"detail":"Minute request limit exceeded."}"#
+        );
+    }
+    server.get_as(&other.text(), ME).await.expect(200);
+}
+
+/// Wrong tokens to choose a password with count for the address, and a right one is let in.
+#[tokio::test]
+async fn h10_wrong_activation_tokens_are_limited_by_address() {
+    let served = Served::start().await;
+    let attempt = async || {
+        let body = format!(
+            r#"{{"activation_token":"{}","password":"long enough"}}"#,
+            "0".repeat(64)
+        );
+        let request = format!(
+            "PUT /api/v1/users/nobody/activate HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        statuses(&served.exchange(request.as_bytes()).await)
+    };
+    for _ in 0..10 {
+        assert_eq!(attempt().await, [401]);
+    }
+    assert_eq!(attempt().await, [429]);
+}
+
+/// H8: what all strangers may have is shared too, and the whole of it bounds passwords.
+#[tokio::test]
+async fn h8_wrong_passwords_of_all_together_are_limited() {
+    let server = Server::new();
+    set(&server, |settings| {
+        settings.global_rates = "6/m".parse().ok().map(|rates: Rates| rates.shared_by(2));
+    });
+    let attempt = async |n: u32| {
+        let form = format!("username=user{n}&password=wrong");
+        server.post_form("/api/v1/login", &form).await
+    };
+    for n in 0..3 {
+        attempt(n).await.expect(401);
+    }
+    let crowded = attempt(3).await.expect(503);
+    assert!(crowded.header("retry-after").is_some());
+    insta::assert_snapshot!("crowded", crowded.json());
+    // None of this is in the way of who has a key, or of a device.
+    server.login(&server.key.text()).await.expect(200);
+    let start = "client_id=c11e0000-0000-4000-8000-000000000001";
+    server
+        .post_form("/api/v1/device_authorization", start)
+        .await
+        .expect(200);
 }

@@ -7,6 +7,7 @@ mod changes;
 mod client;
 mod cors;
 mod devices;
+mod floods;
 mod headers;
 mod keys;
 mod limits;

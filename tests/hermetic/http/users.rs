@@ -530,6 +530,28 @@ async fn an_activation_token_ends_with_its_time() {
     assert_eq!(answer.unwrap().status(), 401);
 }
 
+/// H10: who holds a session, and not the password, guesses no faster than at the login.
+#[tokio::test]
+async fn h10_wrong_old_passwords_are_limited_as_logins_are() {
+    let scene = Scene::new();
+    set(&scene.server, |settings| {
+        settings.login_rates = "4/m,1000/d".parse().unwrap();
+    });
+    let token = scene.token("bo").await;
+    let change = async |old: &str| {
+        let body = json!({"password": "battery staple", "old_password": old});
+        scene.put(&token, ME, &body).await
+    };
+    for _ in 0..3 {
+        change("wrong").await.expect(403);
+    }
+    scene.login("bo", "wrong").await.expect(401);
+    let limited = change("password of bo").await.expect(429);
+    assert!(limited.header("retry-after").is_some());
+    scene.login("bo", "password of bo").await.expect(429);
+    scene.login("ana", "password of ana").await.expect(200);
+}
+
 #[tokio::test]
 async fn a_user_changes_its_password_with_the_one_before() {
     let scene = Scene::new();
