@@ -66,66 +66,109 @@ pub async fn run() -> Vec<Row> {
     let zenml = ZenmlServer::start().await;
     let their_login = login_request(&zenml.key);
     let their_authorized = authorized_request(&zenml.token);
-    let (mut bares, mut logins, mut requests, mut starts) =
-        <(Vec<_>, Vec<_>, Vec<_>, Vec<_>)>::default();
-    let (mut their_logins, mut their_requests, mut their_starts) =
-        <(Vec<_>, Vec<_>, Vec<_>)>::default();
+    let mut figures = Figures::default();
     for round in 1..=rounds() {
-        bares.push(requests_per_second(&bare, &plain, TIME).await);
-        logins.push(requests_per_second(&ours, &login, TIME).await);
-        requests.push(requests_per_second(&ours, &authorized, TIME).await);
-        starts.push(requests_per_second(&ours, &start, TIME).await);
+        figures
+            .bare
+            .push(requests_per_second(&bare, &plain, TIME).await);
+        figures
+            .logins
+            .push(requests_per_second(&ours, &login, TIME).await);
+        figures
+            .requests
+            .push(requests_per_second(&ours, &authorized, TIME).await);
+        figures
+            .starts
+            .push(requests_per_second(&ours, &start, TIME).await);
         // Each with the number of connections at which the ZenML server is at its best.
-        their_logins.push(requests_at(&zenml.address, &their_login, THEIR_TIME, 8).await);
-        their_requests.push(requests_at(&zenml.address, &their_authorized, TIME, 1).await);
-        their_starts.push(requests_at(&zenml.address, &start, THEIR_TIME, 8).await);
-        let last = |v: &[f64]| v.last().copied().unwrap_or_default();
-        println!(
-            "  round {round}: bare {:.0}/s; login {:.0}/s, theirs {:.2}/s; authorized {:.0}/s, \
-             theirs {:.0}/s; device start {:.0}/s, theirs {:.2}/s",
-            last(&bares),
-            last(&logins),
-            last(&their_logins),
-            last(&requests),
-            last(&their_requests),
-            last(&starts),
-            last(&their_starts),
-        );
+        let at = &zenml.address;
+        figures
+            .their_logins
+            .push(requests_at(at, &their_login, THEIR_TIME, 8).await);
+        figures
+            .their_requests
+            .push(requests_at(at, &their_authorized, TIME, 1).await);
+        figures
+            .their_starts
+            .push(requests_at(at, &start, THEIR_TIME, 8).await);
+        println!("  round {round}: {figures}");
     }
-    let row = |what: &str, ours: &[f64], peer: &[f64], goal| Row {
-        what: what.into(),
-        unit: "1/s",
-        ours: ours.to_vec(),
-        peer: peer.to_vec(),
-        goal: Goal::Ratio(goal),
-    };
-    vec![
-        row(
-            "logins with an API key, by bare axum",
-            &logins,
-            &bares,
-            0.35,
-        ),
-        row("authorized requests, by bare axum", &requests, &bares, 0.6),
-        row(
-            "logins with an API key, by ZenML's server",
-            &logins,
-            &their_logins,
-            3000.0,
-        ),
-        row(
-            "authorized requests, by ZenML's server",
-            &requests,
-            &their_requests,
-            100.0,
-        ),
-        row(
-            "device starts, by ZenML's server",
-            &starts,
-            &their_starts,
-            500.0,
-        ),
-    ]
+    figures.rows()
+}
+
+/// Requests per second, one value a round.
+#[derive(Default)]
+struct Figures {
+    bare: Vec<f64>,
+    logins: Vec<f64>,
+    requests: Vec<f64>,
+    starts: Vec<f64>,
+    their_logins: Vec<f64>,
+    their_requests: Vec<f64>,
+    their_starts: Vec<f64>,
+}
+
+impl Figures {
+    fn rows(self) -> Vec<Row> {
+        let row = |what: &str, ours: &[f64], peer: &[f64], goal| Row {
+            what: what.into(),
+            unit: "1/s",
+            ours: ours.to_vec(),
+            peer: peer.to_vec(),
+            goal: Goal::Ratio(goal),
+        };
+        vec![
+            row(
+                "logins with an API key, by bare axum",
+                &self.logins,
+                &self.bare,
+                0.35,
+            ),
+            row(
+                "authorized requests, by bare axum",
+                &self.requests,
+                &self.bare,
+                0.6,
+            ),
+            row(
+                "logins with an API key, by ZenML's server",
+                &self.logins,
+                &self.their_logins,
+                3000.0,
+            ),
+            row(
+                "authorized requests, by ZenML's server",
+                &self.requests,
+                &self.their_requests,
+                100.0,
+            ),
+            row(
+                "device starts, by ZenML's server",
+                &self.starts,
+                &self.their_starts,
+                500.0,
+            ),
+        ]
+    }
+}
+
+impl std::fmt::Display for Figures {
+    /// The last round.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let last = |v: &[f64]| v.last().copied().unwrap_or_default();
+        write!(
+            f,
+            "bare {:.0}/s; login {:.0}/s, theirs {:.2}/s; authorized {:.0}/s, theirs {:.0}/s; \
+             device start {:.0}/s, theirs {:.2}/s",
+            last(&self.bare),
+            last(&self.logins),
+            last(&self.their_logins),
+            last(&self.requests),
+            last(&self.their_requests),
+            last(&self.starts),
+            last(&self.their_starts),
+        )
+    }
 }
 
 /// The text of a key that an operator made.

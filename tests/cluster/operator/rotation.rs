@@ -190,12 +190,7 @@ async fn windows_hold_a_rotation_back_and_force_passes() -> Result<()> {
         ensure!(site.told("OutsideWindow").await?.type_.as_deref() == Some("Warning"));
         site.settled().await?;
         site.check_delivered("main", 2).await?;
-        ensure!(
-            operator
-                .metrics()
-                .await?
-                .contains("zenop_rotation_overdue 1")
-        );
+        operator.measures("zenop_rotation_overdue 1").await?;
 
         site.apply(&annotated(closed("b"), "zenop.dev/force"))
             .await?;
@@ -203,12 +198,7 @@ async fn windows_hold_a_rotation_back_and_force_passes() -> Result<()> {
         ensure!(message(&key, condition::ROTATION_OVERDUE).is_empty());
         site.settled().await?;
         site.check_delivered("main", 3).await?;
-        ensure!(
-            operator
-                .metrics()
-                .await?
-                .contains("zenop_rotation_overdue 0")
-        );
+        operator.measures("zenop_rotation_overdue 0").await?;
 
         site.apply(&rotating(json!({"trigger": "c", "windows": window(true)})))
             .await?;
@@ -290,12 +280,7 @@ async fn a_paused_key_is_not_rotated_and_is_revoked_all_the_same() -> Result<()>
         site.age("main", SignedDuration::from_hours(120)).await?;
         let overdue = says(condition::ROTATION_OVERDUE, "True", reason::PAUSED);
         site.until::<ZenAPIKey>("main", "overdue", overdue).await?;
-        ensure!(
-            operator
-                .metrics()
-                .await?
-                .contains("zenop_rotation_overdue 1")
-        );
+        operator.measures("zenop_rotation_overdue 1").await?;
         site.delete::<Secret>("main-key").await?;
         site.settled().await?;
         ensure!(site.api::<Secret>().get_opt("main-key").await?.is_none());

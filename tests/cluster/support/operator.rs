@@ -185,6 +185,18 @@ impl Operator {
     }
 
     /// What `/metrics` shows.
+    /// Waits until its metrics have this line: what it counts is what it sees.
+    pub async fn measures(&self, line: &str) -> Result<()> {
+        let seen = async {
+            while !self.metrics().await?.lines().any(|found| found == line) {
+                sleep(Duration::from_millis(50)).await;
+            }
+            anyhow::Ok(())
+        };
+        let waited = timeout(PATIENCE, seen).await;
+        waited.with_context(|| format!("never measured {line:?}"))?
+    }
+
     pub async fn metrics(&self) -> Result<String> {
         self.log.says(&["probes and metrics"]).await?;
         let text = self.log.text();

@@ -49,11 +49,14 @@ impl Watch {
         let task = tokio::spawn(async move {
             let mut before = HashMap::new();
             while let Some(event) = events.next().await {
-                let Ok(Event::Apply(object) | Event::InitApply(object)) = event else {
-                    continue;
+                let (object, lists) = match event {
+                    Ok(Event::Apply(object)) => (object, false),
+                    Ok(Event::InitApply(object)) => (object, true),
+                    _ => continue,
                 };
                 let uid = object.uid().unwrap_or_default();
-                let wrong = faults(&object, before.get(&uid));
+                // A list tells nothing of the versions before it.
+                let wrong = faults(&object, before.get(&uid).filter(|_| !lists));
                 let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
                 found.extend(wrong);
                 before.insert(uid, object);
