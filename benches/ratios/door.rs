@@ -25,7 +25,7 @@ const TIME: Duration = Duration::from_secs(3);
 /// The same for what takes the ZenML server seconds.
 const THEIR_TIME: Duration = Duration::from_secs(8);
 /// A client that starts device authorizations.
-const CLIENT: &str = "7d1b3f0e-52a4-4a53-9c7e-5f6f0f6b2a11";
+pub const CLIENT: &str = "7d1b3f0e-52a4-4a53-9c7e-5f6f0f6b2a11";
 
 /// The peer: the smallest handler that answers JSON.
 pub async fn serve_bare(address: &str) {
@@ -36,27 +36,47 @@ pub async fn serve_bare(address: &str) {
     axum::serve(listener, router).await.expect("it serves");
 }
 
-pub async fn run() -> Vec<Row> {
-    println!("sidecar: starting a control plane, an operator, a sidecar");
-    let plane = ControlPlane::start(Options::default())
-        .await
-        .expect("a control plane");
-    let client = plane.client().await.expect("a client");
-    super::reconcile::install(&client).await;
-    let key = delivered_key(&client, plane.kubeconfig()).await;
-    let (ours, bare) = (free_address(), free_address());
-    let _sidecar = Process::sidecar(plane.kubeconfig(), NAMESPACE, "prod", &ours);
-    let _bare = Process::bare(&bare);
-    for address in [&ours, &bare] {
-        until("a listener", || async {
-            TcpStream::connect(address).await.is_ok()
-        })
-        .await;
+/// A sidecar at work, with a key that it lets in.
+pub struct Door {
+    _plane: ControlPlane,
+    pub client: Client,
+    pub sidecar: Process,
+    pub address: String,
+    pub key: String,
+}
+
+impl Door {
+    pub async fn open() -> Self {
+        println!("sidecar: starting a control plane, an operator, a sidecar");
+        let plane = ControlPlane::start(Options::default()).await;
+        let plane = plane.expect("a control plane");
+        let client = plane.client().await.expect("a client");
+        super::reconcile::install(&client).await;
+        let key = delivered_key(&client, plane.kubeconfig()).await;
+        let address = free_address();
+        let sidecar = Process::sidecar(plane.kubeconfig(), NAMESPACE, "prod", &address);
+        let ready = b"GET /ready HTTP/1.1\r\nhost: x\r\n\r\n";
+        until("the sidecar", || async { is_ok(&address, ready).await }).await;
+        Self {
+            _plane: plane,
+            client,
+            sidecar,
+            address,
+            key,
+        }
     }
-    let ready = b"GET /ready HTTP/1.1\r\nhost: x\r\n\r\n";
-    until("the sidecar", || async { is_ok(&ours, ready).await }).await;
-    let login = login_request(&key);
-    let authorized = authorized_request(&token(&ours, &login).await);
+}
+
+pub async fn run() -> Vec<Row> {
+    let door = Door::open().await;
+    let (ours, bare) = (&*door.address, &*free_address());
+    let _bare = Process::bare(bare);
+    until("a listener", || async {
+        TcpStream::connect(bare).await.is_ok()
+    })
+    .await;
+    let login = login_request(&door.key);
+    let authorized = authorized_request(&token(ours, &login).await);
     let start = form_request(
         "/api/v1/device_authorization",
         &format!("client_id={CLIENT}"),
@@ -70,16 +90,16 @@ pub async fn run() -> Vec<Row> {
     for round in 1..=rounds() {
         figures
             .bare
-            .push(requests_per_second(&bare, &plain, TIME).await);
+            .push(requests_per_second(bare, &plain, TIME).await);
         figures
             .logins
-            .push(requests_per_second(&ours, &login, TIME).await);
+            .push(requests_per_second(ours, &login, TIME).await);
         figures
             .requests
-            .push(requests_per_second(&ours, &authorized, TIME).await);
+            .push(requests_per_second(ours, &authorized, TIME).await);
         figures
             .starts
-            .push(requests_per_second(&ours, &start, TIME).await);
+            .push(requests_per_second(ours, &start, TIME).await);
         // Each with the number of connections at which the ZenML server is at its best.
         let at = &zenml.address;
         figures
@@ -224,7 +244,7 @@ async fn is_ok(address: &str, request: &[u8]) -> bool {
         && answer.ends_with(b"200")
 }
 
-fn login_request(key: &str) -> Vec<u8> {
+pub fn login_request(key: &str) -> Vec<u8> {
     let key = key.replace('=', "%3D").replace('+', "%2B");
     form_request(
         "/api/v1/login",

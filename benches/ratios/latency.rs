@@ -172,7 +172,8 @@ async fn secrets_seen(client: Client, namespace: String) -> HashMap<String, Inst
     seen
 }
 
-fn percentiles(mut took: Vec<Duration>) -> [f64; 2] {
+/// p50 and p99, in milliseconds.
+pub fn percentiles(mut took: Vec<Duration>) -> [f64; 2] {
     took.sort();
     [50, 99].map(|percent| took[(took.len() - 1) * percent / 100].as_secs_f64() * 1000.0)
 }

@@ -34,8 +34,18 @@ pub async fn requests_at(address: &str, request: &[u8], time: Duration, connecti
     done.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64()
 }
 
-/// One request and its answer, which stays in `buffer`.
+/// One request and its answer, 200, which stays in `buffer`.
 pub async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) {
+    exchange_as("200", stream, request, buffer).await;
+}
+
+/// The same with another status.
+pub async fn exchange_as(
+    status: &str,
+    stream: &mut TcpStream,
+    request: &[u8],
+    buffer: &mut Vec<u8>,
+) {
     buffer.clear();
     stream.write_all(request).await.expect("it takes requests");
     loop {
@@ -52,7 +62,7 @@ pub async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u
         });
         if buffer.len() >= head + 4 + length.expect("a length") {
             assert!(
-                buffer.starts_with(b"HTTP/1.1 200"),
+                buffer.starts_with(format!("HTTP/1.1 {status}").as_bytes()),
                 "{}",
                 String::from_utf8_lossy(buffer)
             );

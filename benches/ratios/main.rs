@@ -17,6 +17,7 @@ mod door;
 mod latency;
 mod load;
 mod peer;
+mod polls;
 mod processes;
 mod reconcile;
 mod rest;
@@ -45,6 +46,9 @@ fn main() {
     }
     if wanted("door") {
         rows.extend(runtime().block_on(door::run()));
+    }
+    if wanted("polls") {
+        rows.extend(runtime().block_on(polls::run()));
     }
     table::print(&rows);
     let plot = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ratios.svg");

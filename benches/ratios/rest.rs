@@ -91,7 +91,7 @@ async fn quiet(client: &Client) {
 
 /// How many writes the API server answered of the kinds that the operator writes, but for its
 /// Lease.
-async fn writes(client: &Client) -> f64 {
+pub async fn writes(client: &Client) -> f64 {
     let request = http::Request::get("/metrics")
         .body(vec![])
         .expect("a request");
