@@ -47,7 +47,7 @@ pub fn server() -> ZenServer {
     let spec = json!({
         "policy": {"keys": {"maxPerAccount": 100_000}},
         // What is measured is the work, not its limit.
-        "auth": {"rateLimit": {"global": "off"}},
+        "auth": {"rateLimit": {"global": "none"}},
     });
     named(
         json!({"apiVersion": "zenop.dev/v1alpha1", "kind": "ZenServer", "spec": spec}),

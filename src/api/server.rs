@@ -326,21 +326,21 @@ pub struct RateLimit {
     /// What strangers may ask for, all together: device authorizations that are begun, and failed
     /// logins with a password, each counted for itself. One address may have a tenth of it. Beyond
     /// that they are told to come back (429 to the address, 503 to all). What comes with a token,
-    /// a right API key or the code of a device that waits is never refused by it. `off` for no
-    /// limit. Example: `1000/m`.
+    /// a right API key or the code of a device that waits is never refused by it. `none` for
+    /// no limit. Example: `1000/m`.
     #[serde(default = "global_rate")]
     #[schemars(
         length(max = 16),
-        regex(pattern = r"^(off|[1-9][0-9]{0,3}/[mhd](,[1-9][0-9]{0,3}/[mhd])?)$")
+        regex(pattern = r"^(none|[1-9][0-9]{0,3}/[mhd](,[1-9][0-9]{0,3}/[mhd])?)$")
     )]
     pub global: String,
 
     /// Requests of one API key, or of one user: with the key itself, and with tokens that came of
-    /// it. More are told to wait. `off` for no limit. Example: `600/m`.
-    #[serde(default = "off")]
+    /// it. More are told to wait. `none` for no limit. Example: `600/m`.
+    #[serde(default = "none")]
     #[schemars(
         length(max = 16),
-        regex(pattern = r"^(off|[1-9][0-9]{0,3}/[mhd](,[1-9][0-9]{0,3}/[mhd])?)$")
+        regex(pattern = r"^(none|[1-9][0-9]{0,3}/[mhd](,[1-9][0-9]{0,3}/[mhd])?)$")
     )]
     pub per_key: String,
 }
@@ -350,7 +350,7 @@ impl Default for RateLimit {
         Self {
             login: login_rate(),
             global: global_rate(),
-            per_key: off(),
+            per_key: none(),
         }
     }
 }
@@ -363,8 +363,9 @@ fn global_rate() -> String {
     "1000/m".into()
 }
 
-fn off() -> String {
-    "off".into()
+// Not `off`, which YAML 1.1 takes for a boolean, and Helm and kubectl with it.
+fn none() -> String {
+    "none".into()
 }
 
 fn record_addresses() -> bool {
@@ -415,7 +416,8 @@ fn origins(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Security headers by name, each the default, `off`, or a text of its own.
+/// Security headers by name, each the default, `"off"` (in quotes, as
+/// YAML takes it for a boolean), or a text of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecureHeaders {

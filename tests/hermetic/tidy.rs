@@ -172,6 +172,21 @@ fn generated_files_are_fresh() {
     assert_fresh(&root().join("docs/api.md"), &api::reference());
 }
 
+/// Helm and kubectl read YAML 1.1, in which these words are booleans unless quoted.
+#[test]
+fn no_text_in_a_definition_is_taken_for_a_boolean() {
+    for crd in api::all_crds() {
+        for line in api::crd_yaml(&crd).unwrap().lines() {
+            let value = line.rsplit([' ', ':']).next().unwrap_or_default();
+            let word = value.to_lowercase();
+            let is = ["on", "off", "yes", "no", "y", "n"].contains(&&*word);
+            let follows = line.trim_start().starts_with("- ") || line.contains(": ");
+            let prose = line.trim().split(' ').count() > 2;
+            assert!(!is || !follows || prose, "{line:?}");
+        }
+    }
+}
+
 #[test]
 fn definitions_are_small_enough_for_a_client_side_apply() {
     for crd in api::all_crds() {

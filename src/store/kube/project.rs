@@ -275,9 +275,9 @@ fn rates(text: &str, default: String) -> Option<Rates> {
     text.parse().or_else(|_| default.parse()).ok()
 }
 
-/// A limit that may be `off`.
+/// A limit that may be `none`.
 fn optional(text: &str, default: String, ready: u16) -> Option<Rates> {
-    let on = (text != "off").then(|| rates(text, default))?;
+    let on = (text != "none").then(|| rates(text, default))?;
     Some(on?.shared_by(ready))
 }
 

@@ -393,7 +393,7 @@ async fn defaults_are_as_documented_and_a_new_object_says_that_nothing_was_obser
         });
         let mut auth = json!({
             "tokenTTL": "1h", "maxStaleness": "30s", "recordAddresses": true, "device": device,
-            "rateLimit": {"login": "10/m,1000/d", "global": "1000/m", "perKey": "off"},
+            "rateLimit": {"login": "10/m,1000/d", "global": "1000/m", "perKey": "none"},
         });
         let devices = json!({"maxPerUser": 20, "trustAllowed": true});
         let policy = json!({"keys": {"maxPerAccount": 20}, "devices": devices});
