@@ -87,6 +87,8 @@ pub mod condition {
     pub const PAUSED: &str = "Paused";
     /// The server answers requests.
     pub const AVAILABLE: &str = "Available";
+    /// The server does something that `allowInsecure` had to be set for. Present only then.
+    pub const INSECURE: &str = "Insecure";
 }
 
 /// Condition reasons. Stable: people alert on them.
@@ -161,6 +163,8 @@ pub mod reason {
     pub const AWAITING_ACTIVATION: &str = "AwaitingActivation";
     /// The time to choose a password is over.
     pub const ACTIVATION_EXPIRED: &str = "ActivationExpired";
+    /// The server asks nobody who they are.
+    pub const NO_AUTHENTICATION: &str = "NoAuthentication";
     /// The server's pods are not ready.
     pub const PODS_NOT_READY: &str = "PodsNotReady";
     /// The API server refused or did not answer; it will be tried again.

@@ -30,8 +30,8 @@ pub use duration::ApiDuration;
 pub use record::Record;
 pub use reference::reference;
 pub use server::{
-    Auth, AuthSecretStatus, Cors, DeviceAuth, DevicePolicy, KeyPolicy, Policy, RateLimit,
-    SecureHeaders, ZenServer, ZenServerSpec, ZenServerStatus,
+    Auth, AuthScheme, AuthSecretStatus, Cors, DeviceAuth, DevicePolicy, KeyPolicy, Policy,
+    RateLimit, SecureHeaders, ZenServer, ZenServerSpec, ZenServerStatus,
 };
 pub use service_account::{
     KeyCount, ZenServiceAccount, ZenServiceAccountSpec, ZenServiceAccountStatus,

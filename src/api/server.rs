@@ -198,9 +198,20 @@ fn max_per_account() -> i32 {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("duration(self.tokenTTL) >= duration('1m') && duration(self.tokenTTL) <= duration('168h')", "tokenTTL must be between 1m and 168h"),
-    validation = ("duration(self.maxStaleness) >= duration('5s') && duration(self.maxStaleness) <= duration('10m')", "maxStaleness must be between 5s and 10m")
+    validation = ("duration(self.maxStaleness) >= duration('5s') && duration(self.maxStaleness) <= duration('10m')", "maxStaleness must be between 5s and 10m"),
+    validation = ("self.scheme != 'NoAuth' || self.allowInsecure", "with scheme NoAuth whoever reaches the server is the user 'default', without any credential; if that is what you want, say so with allowInsecure: true")
 )]
 pub struct Auth {
+    /// How people prove who they are. Service accounts come with API keys in any case, but where
+    /// nobody is asked. Example: `OAuth2PasswordBearer`.
+    #[serde(default)]
+    pub scheme: AuthScheme,
+
+    /// Whether a scheme that lets everybody in may be set. The server then says so, by the
+    /// condition `Insecure`.
+    #[serde(default)]
+    pub allow_insecure: bool,
+
     /// How long a token from an API key lives. Example: `1h`.
     #[serde(rename = "tokenTTL", default = "token_ttl")]
     pub token_ttl: ApiDuration,
@@ -229,6 +240,21 @@ pub struct Auth {
     /// Devices that people log in from.
     #[serde(default)]
     pub device: DeviceAuth,
+}
+
+/// How people prove who they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AuthScheme {
+    /// A password is exchanged for a token. The default.
+    #[default]
+    #[serde(rename = "OAuth2PasswordBearer")]
+    OAuth2PasswordBearer,
+    /// The same, or name and password with every request.
+    #[serde(rename = "HTTPBasic")]
+    HttpBasic,
+    /// Nobody is asked: whoever reaches the server is the ZenUser of the name `default`. Needs
+    /// `allowInsecure`.
+    NoAuth,
 }
 
 /// How devices are authorized, and for how long.
@@ -299,6 +325,8 @@ fn max_failed_attempts() -> i32 {
 impl Default for Auth {
     fn default() -> Self {
         Self {
+            scheme: AuthScheme::default(),
+            allow_insecure: false,
             token_ttl: token_ttl(),
             max_staleness: max_staleness(),
             rate_limit: RateLimit::default(),
@@ -468,7 +496,7 @@ pub struct ZenServerStatus {
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
 
-    /// Ready, Reconciling, Stalled, Available, Conflict.
+    /// Ready, Reconciling, Stalled, Available, Conflict, Insecure.
     #[serde(default)]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
@@ -556,6 +584,12 @@ impl ZenServer {
     pub fn passwords_secret_name(&self) -> String {
         let name = self.metadata.name.as_deref().unwrap_or_default();
         format!("{name}-passwords")
+    }
+
+    /// Whether nobody reported yet on its spec as it is now.
+    pub fn is_changed(&self) -> bool {
+        let observed = self.status.as_ref().map(|s| s.observed_generation);
+        observed != self.metadata.generation
     }
 
     /// Labels that select the server's pods.

@@ -26,6 +26,7 @@ use super::{
     network::Network,
     principal::{By, Principal, Refused},
     roster::Roster,
+    scheme::DEFAULT_USER,
     token::Claims,
 };
 
@@ -141,6 +142,16 @@ impl Directory {
         account.window.until.into_iter().chain(of_key).min()
     }
 
+    /// The user that everybody is where nobody is asked, if there is one who may act.
+    pub fn everybody(&self, now: Timestamp, from: Option<Network>) -> Option<Principal> {
+        let user = self.user_by_name(DEFAULT_USER).filter(|user| user.active)?;
+        user.seen.mark(now, from);
+        Some(Principal {
+            account: user.id,
+            by: By::Open,
+        })
+    }
+
     /// Whom a password that fits makes the holder, in a session of another site's page or not.
     ///
     /// # Errors
@@ -148,13 +159,13 @@ impl Directory {
     pub fn log_in(
         &self,
         user: Uuid,
-        fitting: &credential::Verifier,
+        fitting: Print,
         session: Option<Uuid>,
         now: Timestamp,
         from: Option<Network>,
     ) -> Result<Principal, Refused> {
         let stamp = self.user(user).and_then(User::stamp);
-        let stamp = stamp.filter(|stamp| stamp.password == fitting.print());
+        let stamp = stamp.filter(|stamp| stamp.password == fitting);
         let stamp = stamp.ok_or(Refused::BadPassword)?;
         let by = By::Session { stamp, session };
         self.authorize(&Principal { account: user, by }, now, from)
@@ -179,7 +190,7 @@ impl Directory {
             By::Key { .. } | By::Device { stamp: None, .. } => {
                 self.account(who.account).is_some_and(|a| a.admin)
             }
-            By::Session { .. } | By::Device { stamp: Some(_), .. } => {
+            By::Session { .. } | By::Device { stamp: Some(_), .. } | By::Open => {
                 self.user(who.account).is_some_and(|user| user.admin)
             }
         }
@@ -230,6 +241,8 @@ impl Directory {
             By::Device { device, stamp } => {
                 self.authorize_device(who.account, device, stamp, now, from)?;
             }
+            // Decided for each request by itself, and of no use beyond it.
+            By::Open => return Err(Refused::Revoked),
         }
         Ok(*who)
     }

@@ -14,6 +14,7 @@ pub mod limit;
 pub mod network;
 pub mod principal;
 mod roster;
+pub mod scheme;
 pub mod seal;
 pub mod token;
 mod user;

@@ -42,13 +42,15 @@ pub enum By {
         /// What the user was then; none for a service account.
         stamp: Option<Stamp>,
     },
+    /// Nothing: the server asks nobody. It holds for one request, and no token is made of it.
+    Open,
 }
 
 impl By {
     /// The session, if it is one of another site's page.
     pub const fn session(&self) -> Option<Uuid> {
         match self {
-            Self::Key { .. } | Self::Device { .. } => None,
+            Self::Key { .. } | Self::Device { .. } | Self::Open => None,
             Self::Session { session, .. } => *session,
         }
     }
@@ -57,7 +59,7 @@ impl By {
     pub const fn key(&self) -> Option<Uuid> {
         match self {
             Self::Key { key, .. } => Some(*key),
-            Self::Session { .. } | Self::Device { .. } => None,
+            Self::Session { .. } | Self::Device { .. } | Self::Open => None,
         }
     }
 
@@ -65,7 +67,7 @@ impl By {
     pub const fn device(&self) -> Option<Uuid> {
         match self {
             Self::Device { device, .. } => Some(*device),
-            Self::Key { .. } | Self::Session { .. } => None,
+            Self::Key { .. } | Self::Session { .. } | Self::Open => None,
         }
     }
 }

@@ -70,6 +70,8 @@ enum WireBy {
         #[serde(skip_serializing_if = "Option::is_none")]
         user_print: Option<Print>,
     },
+    /// No token says so; one that did would be refused.
+    Open {},
 }
 
 /// Owned, as a decoder wants it.
@@ -134,6 +136,7 @@ impl From<By> for WireBy {
                 user_epoch: stamp.map(|stamp| stamp.epoch),
                 user_print: stamp.map(|stamp| stamp.password),
             },
+            By::Open => Self::Open {},
         }
     }
 }

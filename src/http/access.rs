@@ -1,9 +1,11 @@
 //! Who may call a route: a value in the table, checked here and nowhere else.
 //!
-//! A request is authenticated in this order: its bearer credential, else the cookie of a browser
-//! (ZenML takes the cookie first; who sends both means the bearer). Without either it is refused
-//! as such; `ZENKEY_…` is an API key; anything else is a token. All are checked against the state
-//! of this moment, so what was revoked is refused at once.
+//! Where nobody is asked (`NoAuth`), a request is everybody's, whatever it brings. Elsewhere it is
+//! authenticated in this order: name and password, where the server takes them so (`HTTPBasic`);
+//! its bearer credential; else the cookie of a browser (ZenML takes the cookie first; who sends
+//! both means the bearer). Without any it is refused as such; `ZENKEY_…` is an API key; anything
+//! else is a token. All are checked against the state of this moment, so what was revoked is
+//! refused at once.
 
 use std::future::ready;
 
@@ -26,9 +28,15 @@ use crate::auth::{
     api_key::{self, ApiKey},
     network::Network,
     principal::{Principal, Refused},
+    scheme::Scheme,
 };
 
-use super::{App, Refusal, extract::ClientAddress, session, slow};
+use super::{
+    App, Refusal,
+    basic::{self, Presented},
+    extract::ClientAddress,
+    session, slow,
+};
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +82,13 @@ where
         Either<std::future::Ready<Response>, Either<H::Future, BoxFuture<'static, Response>>>;
 
     fn call(self, mut request: Request, app: App) -> Self::Future {
-        if let Some(key) = self.access.unproven(&request, &app) {
-            return Either::Right(Either::Right(self.proven(key, request, app).boxed()));
+        if self.access != Access::Anyone {
+            if let Some(presented) = basic::presented(&app, &request) {
+                return Either::Right(Either::Right(self.entered(presented, request, app).boxed()));
+            }
+            if let Some(key) = unproven(&request, &app) {
+                return Either::Right(Either::Right(self.proven(key, request, app).boxed()));
+            }
         }
         match self.access.admit(&mut request, &app) {
             Ok(()) => Either::Right(Either::Left(self.handler.call(request, app))),
@@ -97,19 +110,34 @@ impl<H> Guarded<H> {
             Err(refusal) => refusal.into_response(),
         }
     }
+
+    /// The same, for name and password.
+    async fn entered<T>(self, presented: Presented, mut request: Request, app: App) -> Response
+    where
+        H: Handler<T, App>,
+        T: 'static,
+    {
+        match basic::enter(&app, presented).await {
+            Ok(principal) => match self.access.let_in(principal, &mut request, &app) {
+                Ok(()) => self.handler.call(request, app).await,
+                Err(refusal) => refusal.into_response(),
+            },
+            Err(refusal) => basic::challenged(refusal),
+        }
+    }
+}
+
+/// The key of a request, if a slow hash may be of it. What is wrong with it is told later.
+fn unproven(request: &Request, app: &App) -> Option<ApiKey> {
+    let credential = bearer(request.headers()).ok().flatten()?;
+    if !credential.starts_with(api_key::PREFIX) {
+        return None;
+    }
+    let key = credential.parse().ok()?;
+    slow::is_unproven(app, &key).ok()?.then_some(key)
 }
 
 impl Access {
-    /// The key of a request, if a slow hash may be of it. What is wrong with it is told later.
-    fn unproven(self, request: &Request, app: &App) -> Option<ApiKey> {
-        let credential = bearer(request.headers()).ok().flatten()?;
-        if self == Self::Anyone || !credential.starts_with(api_key::PREFIX) {
-            return None;
-        }
-        let key = credential.parse().ok()?;
-        slow::is_unproven(app, &key).ok()?.then_some(key)
-    }
-
     fn admit(self, request: &mut Request, app: &App) -> Result<(), Refusal> {
         if self == Self::Anyone {
             return Ok(());
@@ -117,6 +145,16 @@ impl Access {
         // Before the view is locked, which is read here too.
         let from = ClientAddress::of(app, request.extensions(), request.headers()).network();
         let (caller, admin) = authenticate(request.method(), request.headers(), from, app)?;
+        self.check(caller, admin, request)
+    }
+
+    fn let_in(self, who: Principal, request: &mut Request, app: &App) -> Result<(), Refusal> {
+        let admin = app.view()?.directory.is_admin(&who);
+        app.may_ask(&who)?;
+        self.check(Caller(who), admin, request)
+    }
+
+    fn check(self, caller: Caller, admin: bool, request: &mut Request) -> Result<(), Refusal> {
         request.extensions_mut().insert(caller);
         match self {
             Self::Admin(action) if !admin => Err(Refusal::AdminsOnly(action)),
@@ -133,16 +171,27 @@ fn authenticate(
     app: &App,
 ) -> Result<(Caller, bool), Refusal> {
     let bearer = bearer(headers)?;
-    if bearer.is_none() && !headers.contains_key(COOKIE) {
-        return Err(Refusal::NotAuthenticated);
+    let scheme = app.settings().map(|settings| settings.scheme);
+    if bearer.is_none() && !headers.contains_key(COOKIE) && scheme != Some(Scheme::NoAuth) {
+        return Err(nothing_presented(scheme));
     }
     let view = app.view()?;
     let now = app.now();
+    if view.settings.scheme == Scheme::NoAuth {
+        // Else any page of the world, open in a browser that reaches the server, could act.
+        session::check_page(method, headers)?;
+        let everybody = view.directory.everybody(now, from);
+        let principal = everybody.ok_or(Refusal::NoDefaultUser)?;
+        let admin = view.directory.is_admin(&principal);
+        drop(view);
+        app.may_ask(&principal)?;
+        return Ok((Caller(principal), admin));
+    }
     let credential = match bearer {
         Some(bearer) => bearer,
         None => {
             let token = session::token(headers, &view.settings);
-            let token = token.ok_or(Refusal::NotAuthenticated)?;
+            let token = token.ok_or_else(|| nothing_presented(scheme))?;
             session::check_page(method, headers)?;
             token
         }
@@ -179,6 +228,14 @@ impl App {
         };
         let id = principal.by.key().unwrap_or(principal.account);
         Ok(self.limiter().authorized(id, rates, self.now())?)
+    }
+}
+
+/// What is asked for depends on how the server asks.
+fn nothing_presented(scheme: Option<Scheme>) -> Refusal {
+    match scheme {
+        Some(Scheme::Basic) => Refusal::NoPassword,
+        _ => Refusal::NotAuthenticated,
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-use super::{limiter::Limited, list, oauth::OAuthError};
+use super::{basic, limiter::Limited, list, oauth::OAuthError};
 
 /// Why a request is not answered.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -32,6 +32,18 @@ pub enum Refusal {
     /// It came without a credential.
     #[error("Not authenticated")]
     NotAuthenticated,
+    /// The same, where a password may come with each request.
+    #[error("Not authenticated")]
+    NoPassword,
+    /// Everybody is one user, who is not there.
+    #[error(
+        "This server asks nobody who they are: all are the user 'default'. There is no such \
+         user, or it is not active: make a ZenUser of this name."
+    )]
+    NoDefaultUser,
+    /// Devices are not authorized where nobody is asked.
+    #[error("Device authorization is not supported.")]
+    NoDevices,
     /// Its credential is not accepted.
     #[error("Authentication error: {0}")]
     Credentials(#[from] Refused),
@@ -228,7 +240,15 @@ impl IntoResponse for Refusal {
                 plain(StatusCode::UNAUTHORIZED),
             )
                 .into_response(),
+            Self::NoPassword => (
+                [(WWW_AUTHENTICATE, basic::CHALLENGE)],
+                plain(StatusCode::UNAUTHORIZED),
+            )
+                .into_response(),
             Self::Credentials(_) => raised(StatusCode::UNAUTHORIZED, "CredentialsNotValid"),
+            // The client does not try to log in after this one.
+            Self::NoDefaultUser => raised(StatusCode::UNAUTHORIZED, "AuthorizationException"),
+            Self::NoDevices => plain(StatusCode::FORBIDDEN),
             Self::Unavailable(why) => (
                 [(RETRY_AFTER, retry_after(why))],
                 raised(StatusCode::SERVICE_UNAVAILABLE, "RuntimeError"),

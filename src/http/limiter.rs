@@ -164,6 +164,14 @@ impl Limiter {
         Ok(())
     }
 
+    /// Whether an address may be listened to now.
+    ///
+    /// # Errors
+    /// If it may not.
+    pub(super) fn check(&self, rates: Rates, from: IpAddr, at: Timestamp) -> Result<(), Exceeded> {
+        self.addresses.look(block(from)).check(rates, at)
+    }
+
     /// Forgets the failures of what proved to be who it claims.
     pub(super) fn forget(&self, claim: Claim<'_>) {
         self.claims.clear(claim);
@@ -251,6 +259,14 @@ impl Table {
             tallies.resize(PLACES, Tally::default());
         }
         tallies.get_mut(place).map(act).unwrap_or_default()
+    }
+
+    /// Takes no memory, as [`Table::with`] would.
+    fn look(&self, of: impl Hash) -> Tally {
+        let (shard, place) = self.place(of);
+        let shard = self.shards.get(shard).map(Mutex::lock);
+        let tally = shard.and_then(|shard| shard.get(place).copied());
+        tally.unwrap_or_default()
     }
 
     /// Takes no memory, as [`Table::with`] would.

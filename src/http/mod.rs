@@ -5,6 +5,7 @@
 //! may be refused with is one closed set (`error`). Nothing here knows what the state comes from.
 
 mod access;
+mod basic;
 mod changes;
 mod error;
 mod extract;
@@ -43,6 +44,7 @@ pub use router::{Route, routes};
 pub use serve::{Limits, serve};
 
 use crate::store::{DeviceRegistrar, Registrar, Settings, Store, Unavailable, View};
+use basic::Pairs;
 use layers::{Metrics, SecureHeaders};
 use limiter::Limiter;
 use once::Answers;
@@ -106,6 +108,7 @@ struct Inner {
     polls: Polls,
     limiter: Limiter,
     passwords: SlowWork,
+    pairs: Pairs,
     slow: SlowWork,
     headers: SecureHeaders,
     metrics: Metrics,
@@ -115,7 +118,10 @@ struct Inner {
 impl App {
     /// The front door of the server that the store shows. Its metrics go to `registry`.
     pub fn new(ground: Ground, registry: &mut Registry, options: Options) -> Self {
+        let mut key = Zeroizing::new([0; 32]);
+        (ground.draw)(&mut *key);
         Self(Arc::new(Inner {
+            pairs: Pairs::new(&key),
             ground,
             options,
             tokens: TokenCache::new(options.verified_tokens),
@@ -181,6 +187,10 @@ impl App {
 
     fn passwords(&self) -> &SlowWork {
         &self.0.passwords
+    }
+
+    fn pairs(&self) -> &Pairs {
+        &self.0.pairs
     }
 
     fn slow(&self) -> &SlowWork {

@@ -37,6 +37,9 @@ pub enum OAuthError {
     /// told.
     #[error("Authentication error: invalid device code.")]
     InvalidGrant,
+    /// A header with a credential, beside those of the form.
+    #[error("Send credentials in the form alone, without an Authorization header.")]
+    TwoCredentials,
     /// There are no scopes.
     #[error("This server knows no scopes.")]
     InvalidScope,
@@ -52,6 +55,7 @@ impl OAuthError {
             Self::Redeemed(_) | Self::Expired(_) => "expired_token",
             Self::InvalidGrant => "invalid_grant",
             Self::InvalidScope => "invalid_scope",
+            Self::TwoCredentials => "invalid_request",
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{
     shutdown::Shutdown,
 };
 use crate::{
+    auth::scheme::{DEFAULT_USER, Scheme},
     http::{App, Ground, Limits, Options, serve},
     store::{
         Store,
@@ -32,6 +33,7 @@ pub async fn run(config: SidecarConfig) -> anyhow::Result<()> {
     let registrar = KubeRegistrar::new(calling.clone(), &server);
     let devices = KubeDevices::new(calling.clone(), &server);
     tokio::spawn(Arc::clone(&store).run(watching, calling, server));
+    tokio::spawn(warn_if_open(Arc::clone(&store)));
     let mut registry = Registry::default();
     store.register(&mut registry);
     let ground = Ground {
@@ -49,6 +51,26 @@ pub async fn run(config: SidecarConfig) -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, "serving");
     serve(listener, app.router(), Limits::default(), shutdown.wait()).await;
     Ok(())
+}
+
+/// Says loudly, at the start and whenever it comes to be so, that nobody is asked who they are.
+async fn warn_if_open(store: Arc<KubeStore>) {
+    let mut changed = store.changed();
+    let mut told = false;
+    loop {
+        let settings = store.settings();
+        let open = settings.is_some_and(|settings| settings.scheme == Scheme::NoAuth);
+        if open && !told {
+            tracing::error!(
+                "INSECURE: auth.scheme is NoAuth. Whoever reaches this server is the user \
+                 {DEFAULT_USER:?}, without any credential."
+            );
+        }
+        told = open;
+        if changed.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Ready means that decisions can be made: everything was listed, and is fresh.

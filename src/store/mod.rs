@@ -23,6 +23,7 @@ use crate::auth::{
     directory::{Directory, Lifetimes},
     keyring::Keyring,
     limit::Rates,
+    scheme::Scheme,
 };
 
 /// The state of one server, as a watched view.
@@ -81,6 +82,8 @@ pub struct Settings {
     pub url: String,
     /// When it was made.
     pub created: Timestamp,
+    /// How people prove who they are.
+    pub scheme: Scheme,
     /// How long a token from an API key lives.
     pub token_ttl: Duration,
     /// How old a view may be.

@@ -20,6 +20,7 @@ mod imported;
 mod propagation;
 mod revocation;
 mod rotation;
+mod schemes;
 #[path = "../cluster/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the cluster tests")]
 mod support;

@@ -13,6 +13,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::{auth::principal::Refused, http::Refusal};
+
 /// Of a path that is no route.
 pub(in crate::http) const NO_ROUTE: &str = "none";
 
@@ -114,6 +116,26 @@ impl LoginOutcome {
         Self::UnsupportedGrant,
         Self::Unavailable,
     ];
+
+    /// How a login ended that was granted, or refused for a reason.
+    pub(in crate::http) fn of<T>(granted: Result<T, &Refusal>) -> Self {
+        let Err(refusal) = granted else {
+            return Self::Granted;
+        };
+        match refusal {
+            Refusal::Credentials(Refused::InactiveKey { .. }) => Self::InactiveKey,
+            Refusal::Credentials(
+                Refused::InactiveAccount { .. } | Refused::InactiveUser { .. },
+            ) => Self::InactiveAccount,
+            Refusal::Credentials(Refused::InactiveDevice { .. }) => Self::InactiveDevice,
+            Refusal::Credentials(Refused::BadPassword) => Self::BadPassword,
+            Refusal::Credentials(_) => Self::BadKey,
+            Refusal::TooMany(_) | Refusal::Crowded(_) => Self::Limited,
+            Refusal::Grant(_) | Refusal::UnknownGrant => Self::UnsupportedGrant,
+            Refusal::Unavailable(_) | Refusal::Busy | Refusal::Unexpected => Self::Unavailable,
+            _ => Self::BadRequest,
+        }
+    }
 }
 
 impl Metrics {

@@ -15,6 +15,7 @@ use crate::{
         device::Approval,
         device_code::{self, Request, Span},
         directory::Directory,
+        scheme::Scheme,
     },
     http::{
         App, Caller, Refusal,
@@ -116,6 +117,9 @@ fn decided_on(
     now: Timestamp,
 ) -> Result<Request, Refusal> {
     let view = app.view()?;
+    if view.settings.scheme == Scheme::NoAuth {
+        return Err(Refusal::NoDevices);
+    }
     let terms = &view.settings.devices;
     // Also the right code is refused then: else one more guess would be free.
     if app.polls().wrong_codes(wanted) >= terms.attempts {

@@ -48,7 +48,7 @@ pub(super) fn rendered<'a>(
             let account = directory.account(caller.account);
             account.map(|account| service_account(account, true, now))
         }
-        By::Session { .. } | By::Device { stamp: Some(_), .. } => {
+        By::Session { .. } | By::Device { stamp: Some(_), .. } | By::Open => {
             let user = directory.user(caller.account);
             user.map(|user| users::to_itself(directory, user))
         }

@@ -23,6 +23,7 @@ use crate::{
         device::{self, Device, DeviceState},
         device_code::{self, Claim, Span},
         principal::Principal,
+        scheme::Scheme,
         token::{self, Claims},
     },
     http::{
@@ -129,6 +130,9 @@ fn presented(form: &LoginForm) -> Result<(&str, Uuid), Refusal> {
 /// What a code states, if it is one of this server for this client, and its time is not over.
 fn open(app: &App, code: &str, client: Uuid, now: Timestamp) -> Result<Claim, Refusal> {
     let view = app.view()?;
+    if view.settings.scheme == Scheme::NoAuth {
+        return Err(Refusal::NoDevices);
+    }
     let claim = device_code::open_device_code(&view.keyring, view.settings.id, code);
     let claim = claim.filter(|claim| claim.client == client);
     let claim = claim.ok_or(OAuthError::InvalidGrant)?;

@@ -16,7 +16,10 @@ use uuid::Uuid;
 
 use super::json;
 use crate::{
-    auth::device_code::{self, Origin},
+    auth::{
+        device_code::{self, Origin},
+        scheme::Scheme,
+    },
     http::{
         App, Refusal,
         extract::{ClientAddress, Form, RequestId},
@@ -48,6 +51,9 @@ pub(in crate::http) async fn start(
         let view = app.view()?;
         (view.settings.clone(), view.keyring.clone())
     };
+    if settings.scheme == Scheme::NoAuth {
+        return Err(Refusal::NoDevices);
+    }
     app.limiter()
         .start(settings.global_rates, address, app.now())?;
     let terms = &settings.devices;

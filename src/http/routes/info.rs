@@ -24,7 +24,7 @@ pub(in crate::http) async fn info(State(app): State<App>) -> Result<Response, Re
         deployment_type: "kubernetes",
         database_type: "other",
         secrets_store_type: "none",
-        auth_scheme: "OAUTH2_PASSWORD_BEARER",
+        auth_scheme: settings.scheme.name(),
         server_url: &settings.url,
         dashboard_url: "",
         analytics_enabled: false,

@@ -20,20 +20,22 @@ use uuid::Uuid;
 use super::{device_login, json};
 use crate::{
     auth::{
-        api_key::{ApiKey, Pepper},
-        credential::{Password, Verifier},
+        api_key::ApiKey,
+        credential::Password,
         network::Network,
         principal::{Principal, Refused},
         token::{self, Claims},
     },
     http::{
-        App, Refusal,
+        App, Refusal, basic,
         changes::shown,
         extract::{ClientAddress, Form, NameOrId, RequestId},
         layers::LoginOutcome,
         limiter::{Attempt, Claim},
+        oauth::OAuthError,
         session, slow,
     },
+    store::State as View,
     wire::login::{Grant, LoginForm, Token},
 };
 
@@ -45,6 +47,10 @@ pub(in crate::http) async fn login(
     headers: HeaderMap,
     form: Result<Form<LoginForm>, Refusal>,
 ) -> Result<Response, Refusal> {
+    if basic::credentials(&headers).is_some() {
+        // RFC 6749, 2.3: which of the two would count is anybody's guess.
+        return Err(OAuthError::TwoCredentials.into());
+    }
     if let Ok(Form(form)) = &form
         && is_device_code(form)
     {
@@ -191,9 +197,7 @@ async fn by_key(app: &App, key: &ApiKey, from: Option<Network>) -> Result<Grante
     granted(app, principal)
 }
 
-/// A password is tried away from the view, as it takes its time, and a user who is not there as
-/// long, and as often, as one who is. Who failed too often waits, also with the right one:
-/// passwords can be guessed.
+/// A page of another site gets a session that is bound to it.
 async fn by_password(
     app: &App,
     headers: &HeaderMap,
@@ -201,67 +205,13 @@ async fn by_password(
     username: &NameOrId,
     password: Password,
 ) -> Result<Granted, Refusal> {
-    let (candidate, attempt) = {
-        let view = app.view()?;
-        let found = match username {
-            NameOrId::Id(id) => view.directory.user(*id),
-            NameOrId::Name(name) => view.directory.user_by_name(name),
-        };
-        let claim = match (found, username) {
-            (Some(user), _) => Claim::User(user.id),
-            (None, NameOrId::Id(id)) => Claim::User(*id),
-            (None, NameOrId::Name(name)) => Claim::Stranger(name),
-        };
-        let attempt = Attempt {
-            rates: view.settings.login_rates,
-            of_all: view.settings.global_rates,
-            claim: Some(claim),
-            address: from.0,
-            at: app.now(),
-        };
-        let known = found.and_then(|user| Some((user.id, view.directory.password(user)?.clone())));
-        let (user, verifier) = known.unwrap_or_else(|| (Uuid::nil(), Verifier::decoy()));
-        let candidate = Candidate {
-            user,
-            verifier,
-            pepper: view.keyring.pepper().clone(),
-            from: from.network(),
-            foreign: session::is_foreign(headers, &view.settings),
-        };
-        (candidate, attempt)
-    };
-    app.limiter().begin(&attempt)?;
-    let granted = tried(app, candidate, password).await;
-    match &granted {
-        Ok(_) => app.limiter().succeeded(&attempt),
-        Err(Refusal::Credentials(Refused::BadPassword)) => {}
-        Err(_) => app.limiter().withdraw(&attempt),
-    }
-    granted
-}
-
-/// Whose password is tried. One whom nobody can be, if there is no such user.
-struct Candidate {
-    user: Uuid,
-    verifier: Verifier,
-    pepper: Pepper,
-    from: Option<Network>,
-    /// Whether a page of another site asks.
-    foreign: bool,
-}
-
-async fn tried(app: &App, who: Candidate, password: Password) -> Result<Granted, Refusal> {
-    let fits = app.fits(who.pepper, who.user, who.verifier.clone(), password);
-    if !fits.await? {
-        return Err(Refused::BadPassword.into());
-    }
     let session = || uuid::Builder::from_random_bytes(*app.draw::<16>()).into_uuid();
-    let session = who.foreign.then(session);
-    let view = app.view()?;
-    let principal = view
-        .directory
-        .log_in(who.user, &who.verifier, session, app.now(), who.from)?;
-    drop(view);
+    let enter = |view: &View, user, print| {
+        let session = session::is_foreign(headers, &view.settings).then(session);
+        let (now, from) = (app.now(), from.network());
+        view.directory.log_in(user, print, session, now, from)
+    };
+    let principal = app.try_password(from, username, password, enter).await?;
     granted(app, principal)
 }
 
@@ -308,7 +258,7 @@ fn report(
     claimed: Option<Uuid>,
     granted: Result<&Granted, &Refusal>,
 ) {
-    let outcome = outcome(granted);
+    let outcome = LoginOutcome::of(granted);
     app.metrics().login(outcome);
     let account = granted.ok().map(|granted| granted.principal.account);
     let (account, key) = (shown(account), shown(claimed));
@@ -318,23 +268,4 @@ fn report(
         %request, ?outcome, account, key, address,
         "login"
     );
-}
-
-fn outcome(granted: Result<&Granted, &Refusal>) -> LoginOutcome {
-    match granted {
-        Ok(_) => LoginOutcome::Granted,
-        Err(Refusal::Credentials(Refused::InactiveKey { .. })) => LoginOutcome::InactiveKey,
-        Err(Refusal::Credentials(
-            Refused::InactiveAccount { .. } | Refused::InactiveUser { .. },
-        )) => LoginOutcome::InactiveAccount,
-        Err(Refusal::Credentials(Refused::InactiveDevice { .. })) => LoginOutcome::InactiveDevice,
-        Err(Refusal::Credentials(Refused::BadPassword)) => LoginOutcome::BadPassword,
-        Err(Refusal::Credentials(_)) => LoginOutcome::BadKey,
-        Err(Refusal::TooMany(_) | Refusal::Crowded(_)) => LoginOutcome::Limited,
-        Err(Refusal::Grant(_) | Refusal::UnknownGrant) => LoginOutcome::UnsupportedGrant,
-        Err(Refusal::Unavailable(_) | Refusal::Busy | Refusal::Unexpected) => {
-            LoginOutcome::Unavailable
-        }
-        Err(_) => LoginOutcome::BadRequest,
-    }
 }

@@ -19,7 +19,7 @@ use super::{
     plan::{Child, Entries, Fact, Live, Note, Plan, Verdict},
 };
 use crate::{
-    api::{AuthSecretStatus, ZenServer, ZenServerStatus, condition, reason},
+    api::{AuthScheme, AuthSecretStatus, ZenServer, ZenServerStatus, condition, reason},
     auth::keyring::Keyring,
 };
 
@@ -161,6 +161,10 @@ impl Reconciled for ZenServer {
                 adopts: false,
             });
         }
+        let insecure = insecure(&valid.server);
+        // Once for each change of the spec.
+        let told = insecure.as_ref().filter(|_| valid.server.is_changed());
+        let told = told.map(told_insecure);
         Plan {
             record: auth.is_new.then(|| ZenServerStatus {
                 auth_secret: Some(auth.status),
@@ -171,11 +175,38 @@ impl Reconciled for ZenServer {
             prune: Vec::new(),
             restarts: Vec::new(),
             verdict: pods.verdict(&valid.server.name_any()),
-            facts: vec![pods.available()],
-            notes: auth.is_new.then(made_auth_secret).into_iter().collect(),
+            facts: std::iter::once(pods.available()).chain(insecure).collect(),
+            notes: auth
+                .is_new
+                .then(made_auth_secret)
+                .into_iter()
+                .chain(told)
+                .collect(),
             deadline: None,
             status,
         }
+    }
+}
+
+/// What `allowInsecure` had to be set for.
+fn insecure(server: &ZenServer) -> Option<Fact> {
+    let open = server.spec.auth.scheme == AuthScheme::NoAuth;
+    open.then(|| Fact {
+        condition: condition::INSECURE,
+        holds: true,
+        reason: reason::NO_AUTHENTICATION,
+        message: "auth.scheme is NoAuth: whoever reaches the server is the ZenUser of the name \
+                  \"default\"; set another scheme unless nobody else can reach it"
+            .into(),
+    })
+}
+
+fn told_insecure(fact: &Fact) -> Note {
+    Note {
+        warning: true,
+        reason: fact.reason,
+        action: "Serve",
+        message: fact.message.clone(),
     }
 }
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     api::{
-        self, ApiDuration, Authorization, DeletionPolicy, KeyGeneration, KeyPolicy,
+        self, ApiDuration, AuthScheme, Authorization, DeletionPolicy, KeyGeneration, KeyPolicy,
         RECORD_FINALIZER, RateLimit, SecureHeaders, SourceType, UsedFrom, ZenAPIKey,
         ZenAPIKeyStatus, ZenDevice, ZenServer, ZenServerSpec, ZenServiceAccount, ZenUser,
         annotation,
@@ -22,6 +22,7 @@ use crate::{
         directory::{self, Account, Generation, Key, Lifetimes, Seen, User, Window},
         limit::Rates,
         network::Network,
+        scheme::Scheme,
     },
     store::{Cors, HeaderSettings, Settings},
 };
@@ -254,6 +255,7 @@ pub(super) fn settings(object: &ZenServer) -> Option<Settings> {
         name: object.name_any(),
         url: object.status.as_ref()?.url.clone()?,
         created: created(object)?,
+        scheme: scheme(object.spec.auth.scheme),
         token_ttl: object.spec.auth.token_ttl.0,
         max_staleness: object.spec.auth.max_staleness.0,
         lifetimes: lifetimes(&object.spec.policy.keys),
@@ -268,6 +270,14 @@ pub(super) fn settings(object: &ZenServer) -> Option<Settings> {
         cors: cors(&object.spec.cors),
         headers: headers(&object.spec.secure_headers),
     })
+}
+
+fn scheme(spec: AuthScheme) -> Scheme {
+    match spec {
+        AuthScheme::OAuth2PasswordBearer => Scheme::PasswordBearer,
+        AuthScheme::HttpBasic => Scheme::Basic,
+        AuthScheme::NoAuth => Scheme::NoAuth,
+    }
 }
 
 /// What the schema let through is one; the default is, in any case.

@@ -20,6 +20,7 @@ mod rest;
 mod retain;
 mod rotation;
 mod schema;
+mod schemes;
 mod unused;
 mod users;
 mod validity;

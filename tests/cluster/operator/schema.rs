@@ -42,6 +42,14 @@ fn long(length: usize) -> Value {
     json!("x".repeat(length))
 }
 
+fn bad_schemes() -> Refused {
+    let scheme = |name: &str| set(server("bad"), "auth/scheme", json!(name));
+    vec![
+        (scheme("NoAuth"), "say so with allowInsecure: true"),
+        (scheme("HTTP_BASIC"), "Unsupported value"),
+    ]
+}
+
 fn bad_servers() -> Refused {
     let server = || server("bad");
     let ttl = "tokenTTL must be between 1m and 168h";
@@ -293,7 +301,13 @@ async fn tried(site: &Site, object: &Value) -> Result<kube::api::DynamicObject, 
 #[tokio::test]
 async fn bad_values_are_refused_by_name() -> Result<()> {
     site("bad", async |site| {
-        let bad = [bad_servers(), bad_accounts(), bad_keys(), bad_texts()];
+        let bad = [
+            bad_servers(),
+            bad_schemes(),
+            bad_accounts(),
+            bad_keys(),
+            bad_texts(),
+        ];
         for (object, why) in bad.concat() {
             match tried(site, &object).await {
                 Ok(_) => bail!("taken: {object}"),
@@ -392,6 +406,7 @@ async fn defaults_are_as_documented_and_a_new_object_says_that_nothing_was_obser
             "maxFailedAttempts": 3,
         });
         let mut auth = json!({
+            "scheme": "OAuth2PasswordBearer", "allowInsecure": false,
             "tokenTTL": "1h", "maxStaleness": "30s", "recordAddresses": true, "device": device,
             "rateLimit": {"login": "10/m,1000/d", "global": "1000/m", "perKey": "none"},
         });

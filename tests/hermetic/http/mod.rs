@@ -15,6 +15,7 @@ mod lists;
 mod oauth_client;
 mod refusals;
 mod routes;
+mod schemes;
 mod slow;
 mod sockets;
 mod timing;

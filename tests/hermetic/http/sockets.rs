@@ -32,7 +32,10 @@ impl Served {
     }
 
     pub async fn with(limits: Limits, options: Options) -> Self {
-        let server = Server::with(options, now);
+        Self::of(Server::with(options, now), limits).await
+    }
+
+    pub async fn of(server: Server, limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (end, ended) = oneshot::channel();

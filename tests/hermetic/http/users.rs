@@ -87,7 +87,7 @@ impl Scene {
 }
 
 /// Adds a user of number `n`. Its password is `password of <name>`.
-fn add_user(state: &mut State, n: u64, name: &str, admin: bool) -> Uuid {
+pub fn add_user(state: &mut State, n: u64, name: &str, admin: bool) -> Uuid {
     let id = Uuid::from_u128(0x05e7_0000_0000_4000_8000_0000_0000_0000 + u128::from(n));
     let made = support::created() + SignedDuration::from_secs(i64::try_from(n).unwrap());
     let mut user = User::new(id, name.to_lowercase(), name.into(), made);
