@@ -14,7 +14,7 @@ export ZENOP_ZENML := $(VENV)/bin/zenml
 export ZENOP_ZENML_SERVER := $(SERVER_VENV)/bin/python
 export ZENOP_IMAGE_BINARY := $(CURDIR)/$(IMAGE_BINARY)
 
-.PHONY: help demo test node-test bench check generate needs image zenml zenml-server cluster-tool
+.PHONY: help demo test node-test bench check generate needs image zenml zenml-server browser cluster-tool
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -23,7 +23,7 @@ help: ## list the targets
 demo: needs cluster-tool image zenml ## the whole idea on a real Kubernetes, in a few minutes; KEEP=1 leaves it up
 	KEEP=$(KEEP) cluster/demo.sh
 
-test: needs zenml ## every test but those of real pods
+test: needs zenml browser ## every test but those of real pods
 	cargo test --workspace
 
 node-test: needs cluster-tool image zenml ## the tests of real pods (root on Linux)
@@ -52,6 +52,13 @@ cluster-tool:
 	cargo build --quiet --package zenop-cluster
 
 zenml: $(VENV)/bin/zenml
+
+browser: ## Chromium and its driver, for the tests of the pages
+	@found() { { command -v chromium || command -v chromium-browser || command -v google-chrome; } && command -v chromedriver; }; \
+	found >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+		echo "installing Chromium" && apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-dejavu-core >/dev/null; } || { \
+		echo "missing: chromium and chromedriver (apt-get install -y chromium chromium-driver)"; exit 1; }
 
 $(VENV)/bin/zenml:
 	@echo "installing the zenml client $(ZENML_VERSION): about a minute"

@@ -123,6 +123,8 @@ pub mod reason {
     pub const NOT_APPROVED: &str = "NotApproved";
     /// The device was approved, and its client did not fetch the token yet.
     pub const NOT_REDEEMED: &str = "NotRedeemed";
+    /// Somebody denied it.
+    pub const DENIED: &str = "Denied";
     /// `spec.locked` is true.
     pub const LOCKED: &str = "Locked";
     /// `expiresAt` is over.

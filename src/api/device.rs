@@ -141,7 +141,8 @@ pub enum UserKind {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("self.deviceId != oldSelf.deviceId || (self.accountId == oldSelf.accountId && self.approvedTime == oldSelf.approvedTime && self.proof == oldSelf.proof)", "an approval cannot change; approve again"),
+    validation = ("self.deviceId != oldSelf.deviceId || (self.accountId == oldSelf.accountId && self.approvedTime == oldSelf.approvedTime && self.proof == oldSelf.proof && (has(self.denied) && self.denied) == (has(oldSelf.denied) && oldSelf.denied))", "an approval cannot change; approve again"),
+    validation = ("!has(self.denied) || !self.denied || !has(self.redemption)", "what was denied is not redeemed"),
     validation = ("self.deviceId != oldSelf.deviceId || !has(oldSelf.redemption) || (has(self.redemption) && self.redemption == oldSelf.redemption)", "a token is given out once")
 )]
 pub struct Authorization {
@@ -153,8 +154,13 @@ pub struct Authorization {
     #[schemars(length(max = 36))]
     pub account_id: String,
 
-    /// When it was approved.
+    /// When it was approved, or denied.
     pub approved_time: Time,
+
+    /// Whether it was denied: the object then stands for no device, and says only that this one is
+    /// never to be approved. It goes soon after `expiresAt`, when its code is over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub denied: bool,
 
     /// What proves that the server wrote this. Bound to its auth Secret; no secret.
     #[schemars(length(min = 64, max = 64))]
@@ -212,6 +218,8 @@ pub enum DevicePhase {
     Locked,
     /// Its time is over. It is removed a day later.
     Expired,
+    /// It was denied. It is removed soon after its code is over.
+    Denied,
 }
 
 /// What the operator saw.

@@ -128,6 +128,13 @@ pub struct DevicePolicy {
     /// not.
     #[serde(default = "yes")]
     pub trust_allowed: bool,
+
+    /// Whether a device is approved from the network that it asked from only: the same IPv4 /24 or
+    /// IPv6 /64. Without this, who approves from elsewhere is warned. Whoever has one family here
+    /// and the other there cannot approve. Proxies must be in `auth.trustedProxies`, as else all
+    /// requests are from one network.
+    #[serde(default)]
+    pub same_network: bool,
 }
 
 impl Default for DevicePolicy {
@@ -135,6 +142,7 @@ impl Default for DevicePolicy {
         Self {
             max_per_user: max_per_user(),
             trust_allowed: true,
+            same_network: false,
         }
     }
 }
@@ -371,6 +379,15 @@ pub struct RateLimit {
         regex(pattern = r"^(none|[1-9][0-9]{0,3}/[mhd](,[1-9][0-9]{0,3}/[mhd])?)$")
     )]
     pub per_key: String,
+
+    /// Wrong codes of devices that one user tries, and twice as many from one address. Who tries
+    /// more is told to wait, also with a right code. A right one frees nothing. Example: `5/m`.
+    #[serde(default = "user_code_rate")]
+    #[schemars(
+        length(max = 16),
+        regex(pattern = r"^[1-9][0-9]{0,3}/[mhd](,[1-9][0-9]{0,3}/[mhd])?$")
+    )]
+    pub user_code: String,
 }
 
 impl Default for RateLimit {
@@ -379,8 +396,13 @@ impl Default for RateLimit {
             login: login_rate(),
             global: global_rate(),
             per_key: none(),
+            user_code: user_code_rate(),
         }
     }
+}
+
+fn user_code_rate() -> String {
+    "5/m".into()
 }
 
 fn login_rate() -> String {

@@ -67,6 +67,21 @@ pub fn block(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Whether two addresses are likely of one place: the same IPv4 /24 or IPv6 /64, or both of this
+/// machine. One of each family is not: nobody can tell.
+pub fn is_near(one: IpAddr, other: IpAddr) -> bool {
+    match (one.to_canonical(), other.to_canonical()) {
+        (one, other) if one.is_loopback() || other.is_loopback() => {
+            one.is_loopback() && other.is_loopback()
+        }
+        (IpAddr::V4(one), IpAddr::V4(other)) => {
+            let ([a, b, c, _], [x, y, z, _]) = (one.octets(), other.octets());
+            (a, b, c) == (x, y, z)
+        }
+        (one, other) => block(one) == block(other),
+    }
+}
+
 /// An address, maybe with a port, as proxies write it.
 fn address(hop: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(hop).ok()?.trim_matches([' ', '\t']);
@@ -86,6 +101,28 @@ mod tests {
         let lines = forwarded.iter().map(|line| line.as_bytes());
         let proxies = Proxies::new(proxies.iter().copied());
         proxies.client(peer.parse().unwrap(), lines).to_string()
+    }
+
+    #[test]
+    fn neighbours_are_near() {
+        let near = |one: &str, other: &str| is_near(one.parse().unwrap(), other.parse().unwrap());
+        for (one, other) in [
+            ("192.0.2.1", "192.0.2.200"),
+            ("192.0.2.1", "::ffff:192.0.2.9"),
+            ("2001:db8::1", "2001:db8::ffff:1"),
+            ("127.0.0.1", "::1"),
+        ] {
+            assert!(near(one, other), "{one} {other}");
+        }
+        for (one, other) in [
+            ("192.0.2.1", "192.0.3.1"),
+            ("192.0.2.1", "2001:db8::1"),
+            ("2001:db8::1", "2001:db8:0:1::1"),
+            ("127.0.0.1", "192.0.2.1"),
+            ("::", "0.0.0.0"),
+        ] {
+            assert!(!near(one, other), "{one} {other}");
+        }
     }
 
     #[test]

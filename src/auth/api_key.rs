@@ -247,6 +247,19 @@ impl Pepper {
         bool::from(self.csrf_token(session).as_bytes().ct_eq(token.as_bytes()))
     }
 
+    /// What a form of our own pages carries, so that nobody else can make one: it is of one session,
+    /// of one kind, and about one thing.
+    pub fn form_token(&self, session: &[u8; 32], about: Uuid, form: &str) -> String {
+        let parts: [&[u8]; 3] = [session, about.as_bytes(), form.as_bytes()];
+        self.proof(b"zenop/page-form/1", &parts).to_hex()
+    }
+
+    /// Whether a text is the token of such a form, in time that does not depend on where it differs.
+    pub fn is_form_token(&self, session: &[u8; 32], about: Uuid, form: &str, token: &str) -> bool {
+        let right = self.form_token(session, about, form);
+        bool::from(right.as_bytes().ct_eq(token.as_bytes()))
+    }
+
     #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
     fn keyed(&self) -> Hmac<Sha256> {
         Hmac::new_from_slice(&self.0).expect("any length")

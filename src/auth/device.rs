@@ -30,6 +30,8 @@ pub struct Terms {
     pub at_most: usize,
     /// Whether there are trusted devices.
     pub trust_allowed: bool,
+    /// Whether one is approved only from the network that it asked from.
+    pub same_network: bool,
 }
 
 impl Default for Terms {
@@ -42,6 +44,7 @@ impl Default for Terms {
             attempts: 3,
             at_most: 20,
             trust_allowed: true,
+            same_network: false,
         }
     }
 }
@@ -85,6 +88,31 @@ impl Approval {
             ],
         )
     }
+
+    /// What stands in its place where the request was denied. It proves no approval, whatever else
+    /// is changed of what is written there.
+    pub fn denial_proof(&self, pepper: &Pepper, server: Uuid) -> Verifier {
+        let parts: [&[u8]; 2] = [server.as_bytes(), self.device.as_bytes()];
+        pepper.proof(b"zenop/device-denial/1", &parts)
+    }
+}
+
+/// What was decided on a device that asked, as it is written down.
+#[derive(Debug)]
+pub enum Decided {
+    /// There is a device.
+    Approved(Device),
+    /// There never will be.
+    Denied(Denial),
+}
+
+/// A device that was denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// The id of its object.
+    pub uid: Uuid,
+    /// The device's id on the wire.
+    pub device: Uuid,
 }
 
 /// How a device is.
@@ -263,6 +291,7 @@ mod tests {
             (approval, id(8)),
         ];
         assert!(others.iter().all(|(a, server)| proof(*a, *server) != good));
+        assert_ne!(approval.denial_proof(&pepper, id(9)).to_hex(), good);
         assert_ne!(approval.proof(&Pepper::new([8; 32]), id(9)).to_hex(), good);
         assert_eq!(proof(approval, id(9)), good);
     }

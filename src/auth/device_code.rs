@@ -282,6 +282,25 @@ mod tests {
         assert_eq!(seen, [TooLong, TooLong, Open, Open, Open, Over, Over]);
     }
 
+    /// attacks.md V04. There is no setting that makes codes short, so none needs to be refused: this
+    /// is the chance of who guesses as often as the schema allows, at every replica, for as long as
+    /// a code can live, and for a million codes at once.
+    #[test]
+    fn v04_no_setting_makes_a_guess_likely() {
+        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+        let code = URL_SAFE_NO_PAD.decode(codes(3).user_code).unwrap();
+        let stated = format!("{CLIENT}").len() + 20;
+        assert!(
+            code.len() >= 8 + 12 + stated + 16,
+            "key id, nonce, statement, tag"
+        );
+        let a_minute = 9999.0 * 2.0;
+        let guesses = a_minute * 30.0 * 1000.0;
+        let live = 1e6;
+        let chance = guesses * live / 2_f64.powi(128);
+        assert!(chance < 1e-6 * 1e-12, "{chance}");
+    }
+
     #[test]
     fn a_user_agent_is_read_as_far_as_it_is_zenmls() {
         let pieces = |text: &str| {

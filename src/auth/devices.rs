@@ -1,12 +1,12 @@
 //! The devices of one server, and whether a token of one still counts.
 
-use std::collections::{HashMap, HashSet, hash_map::Entry};
+use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry};
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    device::{Device, DeviceState, Terms},
+    device::{Denial, Device, DeviceState, Terms},
     directory::Directory,
     network::Network,
     principal::{By, Principal, Refused},
@@ -20,7 +20,41 @@ pub(super) struct Devices {
     by_id: HashMap<Uuid, Vec<Device>>,
     /// The id on the wire, by the id of the object.
     ids: HashMap<Uuid, Uuid>,
+    denials: Denials,
     terms: Terms,
+}
+
+/// Devices that were denied.
+#[derive(Debug, Default)]
+struct Denials {
+    /// The id on the wire, by the id of the object.
+    by_uid: HashMap<Uuid, Uuid>,
+    /// The id on the wire, and that of the object: asked for at each request.
+    by_id: BTreeSet<(Uuid, Uuid)>,
+}
+
+impl Denials {
+    fn has(&self, id: Uuid) -> bool {
+        let mut of_it = self.by_id.range((id, Uuid::nil())..=(id, Uuid::max()));
+        of_it.next().is_some()
+    }
+
+    fn put(&mut self, denial: Denial) {
+        self.remove(denial.uid);
+        self.by_uid.insert(denial.uid, denial.device);
+        self.by_id.insert((denial.device, denial.uid));
+    }
+
+    fn remove(&mut self, uid: Uuid) {
+        if let Some(id) = self.by_uid.remove(&uid) {
+            self.by_id.remove(&(id, uid));
+        }
+    }
+
+    fn keep(&mut self, uids: &HashSet<Uuid>) {
+        self.by_uid.retain(|uid, _| uids.contains(uid));
+        self.by_id.retain(|(_, uid)| uids.contains(uid));
+    }
 }
 
 impl Devices {
@@ -55,9 +89,14 @@ impl Devices {
 
 /// Reading.
 impl Directory {
-    /// A device by its id on the wire.
+    /// A device by its id on the wire. One that was denied is none, whoever else approved it.
     pub fn device(&self, id: Uuid) -> Option<&Device> {
-        self.devices.get(id)
+        self.devices.get(id).filter(|_| !self.is_denied(id))
+    }
+
+    /// Whether a device was denied.
+    pub fn is_denied(&self, id: Uuid) -> bool {
+        self.devices.denials.has(id)
     }
 
     /// All devices, in no order.
@@ -144,11 +183,19 @@ impl Directory {
 impl Directory {
     /// Adds or replaces the device of an object. When it was last seen is kept.
     pub fn put_device(&mut self, device: Device) {
+        self.devices.denials.remove(device.uid);
         self.devices.put(device);
     }
 
-    /// Removes the device of an object.
+    /// Adds a denial.
+    pub fn put_denial(&mut self, denial: Denial) {
+        self.devices.remove(denial.uid);
+        self.devices.denials.put(denial);
+    }
+
+    /// Removes the device or the denial of an object.
     pub fn remove_device(&mut self, uid: Uuid) -> Option<Device> {
+        self.devices.denials.remove(uid);
         self.devices.remove(uid)
     }
 
@@ -158,6 +205,7 @@ impl Directory {
         for uid in gone.into_iter().filter(|uid| !uids.contains(uid)) {
             self.devices.remove(uid);
         }
+        self.devices.denials.keep(uids);
     }
 
     /// What the server allows devices, from now on.
@@ -275,6 +323,25 @@ mod tests {
             assert!(after.is_err(), "change {n}");
             assert!(holder(&directory, 100, 0).is_ok(), "change {n}");
         }
+    }
+
+    /// attacks.md D19: also where somebody approved it at the same moment.
+    #[test]
+    fn d19_what_was_denied_is_no_device_of_anybody() {
+        let mut directory = directory();
+        let Principal { account, by } = holder(&directory, 200, 0).unwrap();
+        let By::Device { device, stamp } = by else {
+            panic!("{by:?}")
+        };
+        let uid = Uuid::from_u128(30);
+        directory.put_denial(Denial { uid, device });
+        assert!(directory.device(device).is_none() && directory.is_denied(device));
+        let after = directory.authorize_device(account, device, stamp, now(), None);
+        assert_eq!(after, Err(Refused::Revoked));
+        directory.keep_devices(&HashSet::from([uid]));
+        assert!(directory.is_denied(device));
+        directory.keep_devices(&HashSet::new());
+        assert!(!directory.is_denied(device));
     }
 
     #[test]

@@ -67,6 +67,16 @@ impl Rates {
         };
         Self(self.0.map(|rate| rate.map(share)))
     }
+
+    /// So many times as much.
+    #[must_use]
+    pub fn times(self, factor: u16) -> Self {
+        let more = |rate: Rate| Rate {
+            count: rate.count.saturating_mul(factor),
+            ..rate
+        };
+        Self(self.0.map(|rate| rate.map(more)))
+    }
 }
 
 impl FromStr for Rates {
@@ -265,6 +275,7 @@ mod tests {
         }
         assert_eq!(rates("10/m,1000/d").shared_by(3), rates("4/m,334/d"));
         assert_eq!(rates("10/m").shared_by(50), rates("1/m"));
+        assert_eq!(rates("5/m,9/d").times(2), rates("10/m,18/d"));
         assert_eq!(
             rates("10/m").shared_by(0),
             rates("10/m"),

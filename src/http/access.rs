@@ -27,15 +27,18 @@ use futures::{
 use crate::auth::{
     api_key::{self, ApiKey},
     network::Network,
-    principal::{Principal, Refused},
+    principal::{By, Principal, Refused},
     scheme::Scheme,
+    token::Claims,
 };
+use crate::store::State;
 
 use super::{
     App, Refusal,
     basic::{self, Presented},
     extract::ClientAddress,
-    session, slow,
+    session::{self, Cookie},
+    slow,
 };
 
 /// Who may call a route.
@@ -190,7 +193,7 @@ fn authenticate(
     let credential = match bearer {
         Some(bearer) => bearer,
         None => {
-            let token = session::token(headers, &view.settings);
+            let token = session::token(headers, &view.settings, Cookie::Session);
             let token = token.ok_or_else(|| nothing_presented(scheme))?;
             session::check_page(method, headers)?;
             token
@@ -201,10 +204,7 @@ fn authenticate(
         view.directory
             .authenticate(&view.keyring, &key, now, from)?
     } else {
-        let server = view.settings.id;
-        let claims = app
-            .tokens()
-            .verify(&view.keyring, server, credential, now)?;
+        let claims = claims(app, &view, credential)?;
         let pepper = view.keyring.pepper();
         let is_of = |session, given: &str| pepper.is_csrf_token(session, given);
         session::check_csrf(headers, claims.principal.by.session(), is_of)?;
@@ -237,6 +237,34 @@ fn nothing_presented(scheme: Option<Scheme>) -> Refusal {
         Some(Scheme::Basic) => Refusal::NoPassword,
         _ => Refusal::NotAuthenticated,
     }
+}
+
+fn claims(app: &App, view: &State, token: &str) -> Result<Claims, Refused> {
+    let server = view.settings.id;
+    app.tokens().verify(&view.keyring, server, token, app.now())
+}
+
+/// Who looks at one of our pages: a person, by the cookie of a browser and by nothing else. With
+/// the token in it, which a login replaces.
+///
+/// # Errors
+/// Why it is nobody.
+pub(super) fn visitor<'a>(
+    app: &App,
+    headers: &'a HeaderMap,
+    from: Option<Network>,
+) -> Result<(Caller, &'a str), Refusal> {
+    let view = app.view()?;
+    let token = session::token(headers, &view.settings, Cookie::Session);
+    let token = token.ok_or(Refusal::NotAuthenticated)?;
+    let claims = claims(app, &view, token)?;
+    let By::Session { session: None, .. } = claims.principal.by else {
+        return Err(Refused::BadToken.into());
+    };
+    let principal = view.directory.check(&claims, app.now(), from)?;
+    drop(view);
+    app.may_ask(&principal)?;
+    Ok((Caller(principal), token))
 }
 
 /// The credential of a request. Two of them are none: which would count is anybody's guess.

@@ -34,22 +34,30 @@ const TAKE_BACK: u32 = 10;
 
 /// A request to change something: who asks, and whether it asked before.
 pub(super) struct Change {
-    app: App,
-    request: RequestId,
-    address: ClientAddress,
-    caller: Caller,
+    who: Changer,
     repeatable: Repeatable,
+}
+
+/// Who changes something, in which request.
+pub(super) struct Changer {
+    pub(super) app: App,
+    pub(super) request: RequestId,
+    pub(super) address: ClientAddress,
+    pub(super) caller: Caller,
 }
 
 impl FromRequestParts<App> for Change {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
-        Ok(Self {
+        let who = Changer {
             app: app.clone(),
             request: RequestId::from_request_parts(parts, app).await?,
             address: ClientAddress::of(app, &parts.extensions, &parts.headers),
             caller: Caller::from_request_parts(parts, app).await?,
+        };
+        Ok(Self {
+            who,
             repeatable: Repeatable::from_request_parts(parts, app).await?,
         })
     }
@@ -69,12 +77,12 @@ impl Change {
     where
         F: Future<Output = Result<Done, Refusal>> + Send + 'static,
     {
-        let work = work(self.app.clone());
+        let work = work(self.who.app.clone());
         let task = tokio::spawn(async move {
-            let answers = self.app.answers().clone();
+            let answers = self.who.app.answers().clone();
             let counted = async {
                 let done = work.await;
-                self.report(what, &done);
+                self.who.report(what, done.as_ref().map(|done| done.of));
                 done.map(|done| done.answer)
             };
             answers.once(self.repeatable, &body, counted).await
@@ -84,14 +92,38 @@ impl Change {
         Ok(([(CONTENT_TYPE, "application/json")], answer.to_vec()).into_response())
     }
 
-    fn report(&self, what: Changed, done: &Result<Done, Refusal>) {
+    /// Where the request comes from.
+    pub(super) const fn address(&self) -> ClientAddress {
+        self.who.address
+    }
+}
+
+impl Changer {
+    /// Does the work on what has this id, to its end. Nobody repeats the forms of our own pages by
+    /// itself.
+    ///
+    /// # Errors
+    /// Why nothing was changed.
+    pub(super) async fn run<F>(self, what: Changed, of: Uuid, work: F) -> Result<(), Refusal>
+    where
+        F: Future<Output = Result<(), Refusal>> + Send + 'static,
+    {
+        let task = tokio::spawn(async move {
+            let done = work.await;
+            self.report(what, done.as_ref().map(|()| of));
+            done
+        });
+        task.await.map_err(|_| Refusal::Unexpected)?
+    }
+
+    fn report(&self, what: Changed, done: Result<Uuid, &Refusal>) {
         let outcome = match done {
             Ok(_) => ChangeOutcome::Done,
             Err(refusal) if refusal.is_ours() => ChangeOutcome::Failed,
             Err(_) => ChangeOutcome::Refused,
         };
         self.app.metrics().changed(what, outcome);
-        let of = done.as_ref().map_or(None, |done| Some(done.of));
+        let of = done.ok();
         let (request, Caller(caller)) = (&self.request, &self.caller);
         let (account, key, of) = (caller.account, shown(caller.by.key()), shown(of));
         let device = shown(caller.by.device());

@@ -73,10 +73,13 @@ pub(super) struct Limiter {
     starts: Mutex<Tally>,
     passwords: Mutex<Tally>,
     authorized: Cache<Uuid, Arc<Mutex<Tally>>>,
+    /// How many times as often an address may fail.
+    more: u16,
 }
 
 impl Limiter {
-    pub(super) fn new() -> Self {
+    /// Of which an address may fail so many times as often as what is claimed.
+    pub(super) fn new(more: u16) -> Self {
         Self {
             claims: Table::new(),
             addresses: Table::new(),
@@ -88,6 +91,7 @@ impl Limiter {
                 .time_to_idle(DAY)
                 .eviction_policy(EvictionPolicy::lru())
                 .build(),
+            more,
         }
     }
 
@@ -143,13 +147,15 @@ impl Limiter {
     /// If it is not to be looked at. It then does not count.
     pub(super) fn begin(&self, attempt: &Attempt<'_>) -> Result<(), Limited> {
         let Attempt { rates, at, .. } = *attempt;
-        let count = |tally: &mut Tally| tally.admit(rates, at).err();
+        let count = |tally: &mut Tally, rates: Rates| tally.admit(rates, at).err();
         let address = attempt.address.map(block);
-        if let Some(over) = address.and_then(|a| self.addresses.with(a, count)) {
+        let of_address = |tally: &mut Tally| count(tally, rates.times(self.more));
+        if let Some(over) = address.and_then(|a| self.addresses.with(a, of_address)) {
             return Err(Limited::Own(over));
         }
         let claim = attempt.claim;
-        if let Some(over) = claim.and_then(|c| self.claims.with(c, count)) {
+        let of_claim = |tally: &mut Tally| count(tally, rates);
+        if let Some(over) = claim.and_then(|c| self.claims.with(c, of_claim)) {
             self.free_address(attempt);
             return Err(Limited::Own(over));
         }

@@ -7,6 +7,7 @@
 mod access;
 mod basic;
 mod changes;
+mod decisions;
 mod error;
 mod extract;
 mod layers;
@@ -14,6 +15,7 @@ mod limiter;
 mod list;
 mod oauth;
 mod once;
+mod pages;
 mod passwords;
 mod polls;
 mod router;
@@ -48,6 +50,7 @@ use basic::Pairs;
 use layers::{Metrics, SecureHeaders};
 use limiter::Limiter;
 use once::Answers;
+use pages::Bursts;
 use polls::Polls;
 use slow_work::SlowWork;
 use token_cache::TokenCache;
@@ -107,6 +110,8 @@ struct Inner {
     answers: Answers,
     polls: Polls,
     limiter: Limiter,
+    codes: Limiter,
+    bursts: Bursts,
     passwords: SlowWork,
     pairs: Pairs,
     slow: SlowWork,
@@ -127,7 +132,9 @@ impl App {
             tokens: TokenCache::new(options.verified_tokens),
             answers: Answers::new(),
             polls: Polls::new(),
-            limiter: Limiter::new(),
+            limiter: Limiter::new(1),
+            codes: Limiter::new(decisions::OF_AN_ADDRESS),
+            bursts: Bursts::new(),
             passwords: SlowWork::new(passwords::PLACES),
             slow: SlowWork::new(slow::PLACES),
             headers: SecureHeaders::default(),
@@ -183,6 +190,15 @@ impl App {
 
     fn limiter(&self) -> &Limiter {
         &self.0.limiter
+    }
+
+    /// Wrong codes of devices.
+    fn codes(&self) -> &Limiter {
+        &self.0.codes
+    }
+
+    fn bursts(&self) -> &Bursts {
+        &self.0.bursts
     }
 
     fn passwords(&self) -> &SlowWork {

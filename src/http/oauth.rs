@@ -24,6 +24,9 @@ pub enum OAuthError {
     /// Nobody decided yet, and it asks too often.
     #[error("Authentication error: device with client ID {0} is pending, and polls too fast.")]
     SlowDown(Uuid),
+    /// Somebody denied it.
+    #[error("Authentication error: device with client ID {0} was denied.")]
+    Denied(Uuid),
     /// It is locked.
     #[error("Authentication error: device with client ID {0} is locked.")]
     Locked(Uuid),
@@ -51,7 +54,7 @@ impl OAuthError {
         match self {
             Self::Pending(_) => "authorization_pending",
             Self::SlowDown(_) => "slow_down",
-            Self::Locked(_) => "access_denied",
+            Self::Denied(_) | Self::Locked(_) => "access_denied",
             Self::Redeemed(_) | Self::Expired(_) => "expired_token",
             Self::InvalidGrant => "invalid_grant",
             Self::InvalidScope => "invalid_scope",

@@ -14,6 +14,7 @@ use super::{
     App, Refusal,
     access::{Access, Guarded},
     layers::around,
+    pages,
     routes::{
         activation, api_keys, change_accounts, change_devices, change_keys, change_users,
         constants, current_user, device_start, devices, health, info, login, service_accounts,
@@ -77,6 +78,15 @@ fn table() -> Table {
         .row(M::PUT,    "/api/v1/settings",         Admin("update server settings"), info::change_settings)
         .row(M::GET,    "/api/v1/onboarding_state", Account, info::onboarding_state)
         .row(M::GET,    "/api/v1/statistics",       Account, info::statistics)
+        // Pages for people. Each looks for itself who asks: nobody is told so in JSON.
+        .row(M::GET,    "/login",                   Anyone,  pages::login)
+        .row(M::POST,   "/login",                   Anyone,  pages::log_in)
+        .row(M::POST,   "/logout",                  Anyone,  pages::log_out)
+        .row(M::GET,    "/devices/verify",          Anyone,  pages::verify)
+        .row(M::POST,   "/devices/verify",          Anyone,  pages::decide)
+        .row(M::GET,    "/devices",                 Anyone,  pages::devices)
+        .row(M::POST,   "/devices/change",          Anyone,  pages::change_device)
+        .row(M::GET,    "/assets/{file}",           Anyone,  pages::file)
         // What a client needs to see to begin.
         .row(M::GET,    "/api/v1/projects",         Account, constants::projects)
         .row(M::GET,    "/api/v1/projects/{project}", Account, constants::project)

@@ -21,16 +21,40 @@ use crate::{auth::principal::Refused, store::Settings};
 const CSRF: HeaderName = HeaderName::from_static("x-csrf-token");
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The name of a server's cookie.
-fn name(settings: &Settings) -> String {
-    let prefix = match is_secure(settings) {
-        true => "__Host-",
-        false => "",
-    };
-    format!("{prefix}zenml-server-{}", settings.id)
+/// The cookies of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cookie {
+    /// Holds the token of who is logged in.
+    Session,
+    /// Ties the form of the login page to the browser that it was shown in. Other sites' pages
+    /// cannot make a browser send it at all.
+    Form,
 }
 
-fn is_secure(settings: &Settings) -> bool {
+impl Cookie {
+    fn name(self, settings: &Settings) -> String {
+        let prefix = match is_secure(settings) {
+            true => "__Host-",
+            false => "",
+        };
+        let name = match self {
+            Self::Session => "zenml-server",
+            Self::Form => "zenop-form",
+        };
+        format!("{prefix}{name}-{}", settings.id)
+    }
+
+    const fn same_site(self) -> &'static str {
+        match self {
+            // Who follows a link from elsewhere is logged in.
+            Self::Session => "Lax",
+            Self::Form => "Strict",
+        }
+    }
+}
+
+/// Whether browsers reach the server by https, as far as it was told.
+pub(super) fn is_secure(settings: &Settings) -> bool {
     settings.url.starts_with("https://")
 }
 
@@ -40,6 +64,7 @@ fn is_secure(settings: &Settings) -> bool {
 /// None: a token has no character that a header may not have.
 pub(super) fn cookie(
     settings: &Settings,
+    cookie: Cookie,
     token: &str,
     seconds: i64,
 ) -> Result<HeaderValue, Refusal> {
@@ -47,14 +72,20 @@ pub(super) fn cookie(
         true => "; Secure",
         false => "",
     };
-    let name = name(settings);
-    let text = format!("{name}={token}; HttpOnly; Path=/; SameSite=Lax; Max-Age={seconds}{secure}");
+    let (name, same_site) = (cookie.name(settings), cookie.same_site());
+    let text = format!(
+        "{name}={token}; HttpOnly; Path=/; SameSite={same_site}; Max-Age={seconds}{secure}"
+    );
     HeaderValue::from_str(&text).map_err(|_| Refusal::Unexpected)
 }
 
 /// The token in the cookie of a request. Two of them are none.
-pub(super) fn token<'a>(headers: &'a HeaderMap, settings: &Settings) -> Option<&'a str> {
-    let name = name(settings);
+pub(super) fn token<'a>(
+    headers: &'a HeaderMap,
+    settings: &Settings,
+    cookie: Cookie,
+) -> Option<&'a str> {
+    let name = cookie.name(settings);
     let texts = headers.get_all(COOKIE).iter();
     let pairs = texts.filter_map(|value| value.to_str().ok());
     let pairs = pairs.flat_map(|text| text.split(';'));
@@ -122,6 +153,20 @@ pub(super) fn check_csrf(
     }
 }
 
+/// Whether the form of a page may come from where the browser says that it does. It says nothing
+/// more than `null` where the page tells nobody where it is, as ours do, and the connection is
+/// plain; the token in the form is what counts then.
+///
+/// # Errors
+/// [`Refusal::ForeignPage`].
+pub(super) fn check_form(headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_hidden = headers.get(ORIGIN).is_some_and(|origin| origin == "null");
+    match is_hidden && !headers.contains_key(FETCH_SITE) {
+        true => Ok(()),
+        false => check_page(&Method::POST, headers),
+    }
+}
+
 fn authority(url: &str) -> Option<&str> {
     let (_, rest) = url.split_once("://")?;
     rest.split(['/', '?', '#']).next()
@@ -174,6 +219,24 @@ mod tests {
         ] {
             assert!(!may(Method::DELETE, foreign), "{foreign:?}");
         }
+    }
+
+    #[test]
+    fn a_form_comes_from_our_own_page_or_from_one_that_hides() {
+        let may = |pairs: &[_]| check_form(&headers(pairs)).is_ok();
+        assert!(may(&[("origin", "null")]));
+        assert!(may(&[
+            ("origin", "null"),
+            ("sec-fetch-site", "same-origin")
+        ]));
+        assert!(!may(&[
+            ("origin", "null"),
+            ("sec-fetch-site", "cross-site")
+        ]));
+        assert!(!may(&[
+            ("origin", "https://evil.example.com"),
+            ("host", "a.b")
+        ]));
     }
 
     #[test]

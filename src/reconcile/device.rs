@@ -23,6 +23,9 @@ use crate::{
 
 /// How long one that is over is shown.
 const SHOWN: SignedDuration = SignedDuration::from_hours(24);
+/// How long a denial is kept when the code that it is of is over: clocks may differ. No longer, as
+/// anybody who may log in can make one.
+const KEPT: SignedDuration = SignedDuration::from_mins(5);
 
 /// What a decision about a device needs.
 #[derive(Debug)]
@@ -65,11 +68,16 @@ impl Reconciled for ZenDevice {
         };
         let end = end(self, approved, &terms(&server));
         let phase = phase(self, approved, end, now);
-        let removal = end.saturating_add(SHOWN).unwrap_or(Timestamp::MAX);
-        let goes = phase == DevicePhase::Expired && removal <= now;
+        let shown = match phase {
+            DevicePhase::Denied => KEPT,
+            _ => SHOWN,
+        };
+        let removal = end.saturating_add(shown).unwrap_or(Timestamp::MAX);
+        let is_over = matches!(phase, DevicePhase::Expired | DevicePhase::Denied);
+        let goes = is_over && removal <= now;
         let changes = match phase {
             DevicePhase::Locked => None,
-            DevicePhase::Expired => Some(removal),
+            DevicePhase::Expired | DevicePhase::Denied => Some(removal),
             DevicePhase::Approved | DevicePhase::Active => Some(end),
         };
         Ok(Valid {
@@ -81,11 +89,15 @@ impl Reconciled for ZenDevice {
     }
 
     fn plan(valid: Valid, _: &mut impl Fresh) -> Plan<ZenDeviceStatus> {
+        let message = match valid.phase {
+            DevicePhase::Denied => "removed a denial: the code that it is of is over",
+            _ => "removed a device that was over for a day",
+        };
         let gone = Note {
             warning: false,
             reason: reason::EXPIRED,
             action: "Delete",
-            message: "removed a device that was over for a day".into(),
+            message: message.into(),
         };
         Plan {
             record: None,
@@ -132,6 +144,10 @@ fn terms(server: &ZenServer) -> Terms {
 fn end(device: &ZenDevice, approved: &Authorization, terms: &Terms) -> Timestamp {
     let redeemed = approved.redemption.as_ref().map(|r| r.time.0);
     let until = device.spec.expires_at.as_ref().map(|at| at.0);
+    if approved.denied {
+        // Not by the policy: the code says for itself how long it lives.
+        return until.unwrap_or(approved.approved_time.0);
+    }
     device::end(
         approved.approved_time.0,
         redeemed,
@@ -147,7 +163,9 @@ fn phase(
     end: Timestamp,
     now: Timestamp,
 ) -> DevicePhase {
-    if device.spec.locked {
+    if approved.denied {
+        DevicePhase::Denied
+    } else if device.spec.locked {
         DevicePhase::Locked
     } else if end <= now {
         DevicePhase::Expired
@@ -173,6 +191,10 @@ fn activity(phase: DevicePhase) -> Fact {
         DevicePhase::Locked => inactive(
             reason::LOCKED,
             "spec.locked is true; set it to false to accept its token again",
+        ),
+        DevicePhase::Denied => inactive(
+            reason::DENIED,
+            "it was denied; this request gets no token, whoever approves it",
         ),
         DevicePhase::Expired => inactive(
             reason::EXPIRED,
@@ -266,6 +288,13 @@ mod tests {
             let valid = judged(&device(change, redeemed), hours).unwrap();
             let seen = (valid.phase, valid.doomed.is_some());
             assert_eq!(seen, (phase, goes), "{change} {redeemed} {hours}");
+        }
+        let mut denied = device(&json!({"expiresAt": at(1).to_string()}), false);
+        denied.spec.authorization.as_mut().unwrap().denied = true;
+        for (hours, goes) in [(0, false), (1, false), (2, true)] {
+            let valid = judged(&denied, hours).unwrap();
+            let seen = (valid.phase, valid.doomed.is_some());
+            assert_eq!(seen, (DevicePhase::Denied, goes), "{hours}");
         }
         let doomed = judged(&device(&plain, true), 48).unwrap().doomed.unwrap();
         assert_eq!(doomed.version.as_deref(), Some("7"));

@@ -1,7 +1,8 @@
 //! Changes to devices, in domain words.
 //!
-//! An approval is the one thing that is written of a device authorization, and its redemption the
-//! one change that must happen once: both are decided by whoever keeps the state, not by the view.
+//! An approval or a denial is the one thing that is written of a device authorization, and its
+//! redemption the one change that must happen once: all are decided by whoever keeps the state, not
+//! by the view.
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -22,6 +23,12 @@ pub trait DeviceRegistrar: Send + Sync + 'static {
     /// this client, with `Locked` if the device of
     /// this client and holder is locked, with `TooMany` if the holder has as many as it may have.
     fn approve(&self, device: NewDevice) -> Changing<'_, Object>;
+
+    /// Writes a denial down: nobody approves this device any more. The same one twice is one.
+    ///
+    /// Refused with `Exists` if somebody approved it, with `TooMany` if this holder denied as many
+    /// in a short time as it may.
+    fn deny(&self, denial: NewDenial) -> Changing<'_, ()>;
 
     /// Writes down that the device's client fetches its token, by the attempt of this id. Of any
     /// number of attempts one is done.
@@ -54,6 +61,23 @@ pub struct NewDevice {
     pub origin: Origin,
     /// What the server allows.
     pub terms: Terms,
+}
+
+/// A device that was denied.
+#[derive(Clone, Debug)]
+pub struct NewDenial {
+    /// What was denied; its time is when.
+    pub decision: Approval,
+    /// Stands where an approval has its proof.
+    pub proof: Verifier,
+    /// Who denied it: the object.
+    pub holder: Object,
+    /// Whether that is a user, or a service account.
+    pub is_user: bool,
+    /// When its code is over, in whole seconds, rounded up. Until then it must be known.
+    pub expires: Timestamp,
+    /// How many denials of this holder may be known at a time.
+    pub at_most: usize,
 }
 
 /// An attempt to fetch a token.

@@ -98,6 +98,8 @@ pub struct Settings {
     pub global_rates: Option<Rates>,
     /// How often one key or user may ask this replica for something.
     pub key_rates: Option<Rates>,
+    /// How often a user may try a wrong code of a device at this replica.
+    pub code_rates: Rates,
     /// The proxies that are believed which client's request they pass on.
     pub proxies: Proxies,
     /// Whether the addresses of clients may be written down.

@@ -17,8 +17,9 @@ use zenop::{
     auth::{
         address::Proxies,
         api_key::{ApiKey, KeySecret},
+        credential::{Credential, Verifier},
         device::Terms,
-        directory::{Account, Directory, Generation, Key, Lifetimes, Seen, Window},
+        directory::{Account, Directory, Generation, Key, Lifetimes, Seen, User, Window},
         keyring::Keyring,
         scheme::Scheme,
     },
@@ -56,6 +57,7 @@ pub fn settings() -> Settings {
         login_rates: "10/m,1000/d".parse().unwrap(),
         global_rates: "1000/m".parse().ok(),
         key_rates: None,
+        code_rates: "5/m".parse().unwrap(),
         proxies: Proxies::default(),
         record_addresses: true,
         devices: Terms::default(),
@@ -101,6 +103,21 @@ pub fn add_account(state: &mut State, n: u64, name: &str) -> Uuid {
     let made = created() + SignedDuration::from_secs(i64::try_from(n).unwrap());
     let account = Account::new(id, name.to_lowercase(), name.into(), made);
     state.directory.put_account(account);
+    id
+}
+
+/// Adds a user of number `n`. Its password is `password of <name>`.
+pub fn add_user(state: &mut State, n: u64, name: &str, admin: bool) -> Uuid {
+    let id = Uuid::from_u128(0x05e7_0000_0000_4000_8000_0000_0000_0000 + u128::from(n));
+    let made = created() + SignedDuration::from_secs(i64::try_from(n).unwrap());
+    let mut user = User::new(id, name.to_lowercase(), name.into(), made);
+    user.admin = admin;
+    state.directory.put_user(user);
+    let (pepper, password) = (state.keyring.pepper(), format!("password of {name}"));
+    let salt = u128::from(n).to_be_bytes();
+    let verifier = Verifier::new(pepper, id, &password.parse().unwrap(), salt).unwrap();
+    let credential = Credential::Password(verifier.at(made));
+    state.directory.set_credential(id, credential);
     id
 }
 

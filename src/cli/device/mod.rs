@@ -178,7 +178,8 @@ impl Noun for ZenDevice {
         page.field("Locked", yes_no(spec.locked));
         if let Some(of) = &spec.authorization {
             page.field("Device id", &*of.device_id);
-            page.time("Approved", Some(&of.approved_time));
+            let decided = if of.denied { "Denied" } else { "Approved" };
+            page.time(decided, Some(&of.approved_time));
             page.time("Logged in", of.redemption.as_ref().map(|r| &r.time));
             page.optional("Host", of.hostname.as_deref());
             page.optional("System", of.os.as_deref());

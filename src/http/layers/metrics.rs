@@ -46,6 +46,7 @@ pub(in crate::http) enum Changed {
     RotateKey,
     DeleteKey,
     ApproveDevice,
+    DenyDevice,
     LockDevice,
     UnlockDevice,
     DeleteDevice,
@@ -96,13 +97,14 @@ pub(in crate::http) enum LoginOutcome {
     InactiveDevice,
     BadDeviceCode,
     DevicePending,
+    DeviceDenied,
     BadRequest,
     UnsupportedGrant,
     Unavailable,
 }
 
 impl LoginOutcome {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Granted,
         Self::BadKey,
         Self::BadPassword,
@@ -112,6 +114,7 @@ impl LoginOutcome {
         Self::InactiveDevice,
         Self::BadDeviceCode,
         Self::DevicePending,
+        Self::DeviceDenied,
         Self::BadRequest,
         Self::UnsupportedGrant,
         Self::Unavailable,

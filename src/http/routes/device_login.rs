@@ -2,6 +2,7 @@
 //!
 //! 1. The device code is opened: it says which device and which client, and until when.
 //! 2. The device is looked up in the view. Without an approval it waits; too fast a poll is told so.
+//!    One that was denied is told so, for ever.
 //! 3. Client, device and whoever approved it are checked as they are now, and that this server
 //!    wrote the approval.
 //! 4. The redemption is written down, once, at the version that was read there.
@@ -136,6 +137,9 @@ fn open(app: &App, code: &str, client: Uuid, now: Timestamp) -> Result<Claim, Re
     let claim = device_code::open_device_code(&view.keyring, view.settings.id, code);
     let claim = claim.filter(|claim| claim.client == client);
     let claim = claim.ok_or(OAuthError::InvalidGrant)?;
+    if view.directory.is_denied(claim.device) {
+        return Err(OAuthError::Denied(client).into());
+    }
     match device_code::span(claim.expires, now, view.settings.devices.code) {
         Span::Open => Ok(claim),
         Span::Over => Err(OAuthError::Expired(client).into()),
@@ -260,6 +264,7 @@ fn report(
         Err(Refusal::OAuth(OAuthError::Pending(_) | OAuthError::SlowDown(_))) => {
             return app.metrics().login(LoginOutcome::DevicePending);
         }
+        Err(Refusal::OAuth(OAuthError::Denied(_))) => LoginOutcome::DeviceDenied,
         Err(Refusal::OAuth(OAuthError::Locked(_))) => LoginOutcome::InactiveDevice,
         Err(Refusal::OAuth(_)) => LoginOutcome::BadDeviceCode,
         Err(Refusal::TooMany(_)) => LoginOutcome::Limited,

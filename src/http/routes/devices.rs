@@ -9,12 +9,13 @@ use super::{current_user, json, query};
 use crate::{
     auth::{
         device::{self, DeviceState},
-        device_code::{self, Origin, Request, Span},
+        device_code::{Origin, Request},
         directory::Directory,
     },
     http::{
         App, Caller, Refusal,
-        extract::{Hydrate, Identified},
+        decisions::{self, Code, Decider},
+        extract::{ClientAddress, Hydrate, Identified},
         list::{Column, Value},
     },
     store,
@@ -77,13 +78,20 @@ pub(in crate::http) async fn show(
     Caller(caller): Caller,
     Identified(wanted): Identified,
     Hydrate(hydrate): Hydrate,
+    address: ClientAddress,
     uri: Uri,
 ) -> Result<Response, Refusal> {
+    let who = Decider {
+        account: caller.account,
+        address,
+    };
+    let waiting = waiting(&app, who, wanted, &uri)?;
     let (view, now) = (app.view()?, app.now());
     let own = find(&view, caller.account, wanted, now);
-    let shown = match own.or_else(|| waiting(&view, wanted, &uri, now)) {
-        Some(shown) => shown,
-        None => return Err(Refusal::NoDevice(wanted)),
+    let shown = match (own, waiting) {
+        (Some(own), _) => own,
+        (None, Some(request)) if is_undecided(&view, wanted) => pending(request),
+        _ => return Err(Refusal::NoDevice(wanted)),
     };
     json(&rendered(&view.directory, &shown, hydrate, now))
 }
@@ -101,16 +109,20 @@ pub(super) fn find(
 }
 
 /// What a user code in a query states of a device, if its time is not over.
-fn waiting(view: &store::State, wanted: Uuid, uri: &Uri, now: Timestamp) -> Option<Shown> {
-    if view.directory.device(wanted).is_some() {
-        return None;
-    }
+fn waiting(app: &App, who: Decider, wanted: Uuid, uri: &Uri) -> Result<Option<Request>, Refusal> {
     let query = uri.query().unwrap_or_default().as_bytes();
-    let (_, code) = form_urlencoded::parse(query).find(|(name, _)| name == "user_code")?;
-    let request = device_code::open_user_code(&view.keyring, view.settings.id, &code)?;
-    let lifetime = view.settings.devices.code;
-    let is_open = device_code::span(request.expires, now, lifetime) == Span::Open;
-    (request.device == wanted && is_open).then(|| pending(request))
+    let Some((_, code)) = form_urlencoded::parse(query).find(|(name, _)| name == "user_code")
+    else {
+        return Ok(None);
+    };
+    match decisions::read_code(app, who, Some(wanted), &code)? {
+        Code::Open(request) => Ok(Some(request)),
+        Code::Over | Code::Wrong => Ok(None),
+    }
+}
+
+fn is_undecided(view: &store::State, device: Uuid) -> bool {
+    view.directory.device(device).is_none() && !view.directory.is_denied(device)
 }
 
 fn pending(request: Request) -> Shown {

@@ -9,7 +9,7 @@
 
 use axum::{
     extract::State,
-    http::{HeaderMap, header::SET_COOKIE},
+    http::{HeaderMap, HeaderValue, header::SET_COOKIE},
     response::Response,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -33,7 +33,8 @@ use crate::{
         layers::LoginOutcome,
         limiter::{Attempt, Claim},
         oauth::OAuthError,
-        session, slow,
+        session::{self, Cookie},
+        slow,
     },
     store::State as View,
     wire::login::{Grant, LoginForm, Token},
@@ -64,7 +65,10 @@ pub(in crate::http) async fn login(
             limited(&app, claimed, address, granted)
         }
         Ok(Presented::Password { username, password }) => {
-            by_password(&app, &headers, address, &username, password).await
+            let foreign = app
+                .settings()
+                .is_none_or(|of| session::is_foreign(&headers, &of));
+            by_password(&app, foreign, address, &username, password).await
         }
         Err(refusal) => limited(&app, None, address, Err(refusal)),
     };
@@ -102,7 +106,7 @@ fn limited(
 pub(in crate::http) async fn logout(State(app): State<App>) -> Result<Response, Refusal> {
     let mut response = json(&())?;
     if let Some(settings) = app.settings() {
-        let gone = session::cookie(&settings, "", 0)?;
+        let gone = session::cookie(&settings, Cookie::Session, "", 0)?;
         response.headers_mut().insert(SET_COOKIE, gone);
     }
     Ok(response)
@@ -115,6 +119,23 @@ enum Presented {
         username: NameOrId,
         password: Password,
     },
+}
+
+/// A login on our own page, which has checked that it is one. The cookie that it sets.
+///
+/// # Errors
+/// Why it is refused.
+pub(in crate::http) async fn on_page(
+    app: &App,
+    request: &RequestId,
+    address: ClientAddress,
+    username: &str,
+    password: &str,
+) -> Result<HeaderValue, Refusal> {
+    let (username, password) = (NameOrId::new(username), Password::presented(password));
+    let granted = by_password(app, false, address, &username, password).await;
+    report(app, request, address, None, granted.as_ref());
+    granted?.cookie(app)
 }
 
 /// What a login was granted.
@@ -131,14 +152,16 @@ impl Granted {
     fn answer(&self, app: &App) -> Result<Response, Refusal> {
         let csrf = self.csrf.as_deref();
         let mut response = json(&Token::bearer(&self.token, self.seconds, csrf))?;
-        if self.principal.by.key().is_none()
-            && self.csrf.is_none()
-            && let Some(settings) = app.settings()
-        {
-            let cookie = session::cookie(&settings, &self.token, self.seconds)?;
+        if self.principal.by.key().is_none() && self.csrf.is_none() {
+            let cookie = self.cookie(app)?;
             response.headers_mut().insert(SET_COOKIE, cookie);
         }
         Ok(response)
+    }
+
+    fn cookie(&self, app: &App) -> Result<HeaderValue, Refusal> {
+        let settings = app.settings().ok_or(Refusal::Unexpected)?;
+        session::cookie(&settings, Cookie::Session, &self.token, self.seconds)
     }
 }
 
@@ -200,14 +223,14 @@ async fn by_key(app: &App, key: &ApiKey, from: Option<Network>) -> Result<Grante
 /// A page of another site gets a session that is bound to it.
 async fn by_password(
     app: &App,
-    headers: &HeaderMap,
+    foreign: bool,
     from: ClientAddress,
     username: &NameOrId,
     password: Password,
 ) -> Result<Granted, Refusal> {
     let session = || uuid::Builder::from_random_bytes(*app.draw::<16>()).into_uuid();
     let enter = |view: &View, user, print| {
-        let session = session::is_foreign(headers, &view.settings).then(session);
+        let session = foreign.then(session);
         let (now, from) = (app.now(), from.network());
         view.directory.log_in(user, print, session, now, from)
     };

@@ -37,6 +37,7 @@ use crate::{
     auth::{
         api_key::Pepper,
         credential::Credential,
+        device::Decided,
         directory::{Directory, Key},
         keyring::Keyring,
     },
@@ -268,8 +269,9 @@ impl KubeStore {
     }
 
     fn devices(&self, change: Change<ZenDevice>) {
-        let put = |directory: &mut Directory, object: &ZenDevice| match project::device(object) {
-            Some(device) => directory.put_device(device),
+        let put = |directory: &mut Directory, object: &ZenDevice| match project::decided(object) {
+            Some(Decided::Approved(device)) => directory.put_device(device),
+            Some(Decided::Denied(denial)) => directory.put_denial(denial),
             None => remove(&object.metadata, |id| drop(directory.remove_device(id))),
         };
         match change {

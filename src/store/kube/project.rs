@@ -17,7 +17,7 @@ use crate::{
         address::Proxies,
         api_key::Verifier,
         bcrypt::Slow,
-        device::{Approval, Device, Terms},
+        device::{Approval, Decided, Denial, Device, Terms},
         device_code::Origin,
         directory::{self, Account, Generation, Key, Lifetimes, Seen, User, Window},
         limit::Rates,
@@ -128,13 +128,26 @@ pub(super) fn key(object: &ZenAPIKey) -> Option<Key> {
     })
 }
 
+/// What was decided of a device; nothing if it is being deleted or was never approved. A denial
+/// counts until its object is gone.
+pub(super) fn decided(object: &ZenDevice) -> Option<Decided> {
+    let denied = object.spec.authorization.as_ref().filter(|of| of.denied);
+    match denied {
+        Some(denied) => Some(Decided::Denied(Denial {
+            uid: id(object.metadata.uid.as_deref())?,
+            device: id(Some(&denied.device_id))?,
+        })),
+        None => device(object).map(Decided::Approved),
+    }
+}
+
 /// A device, unless it is being deleted or was never approved.
 pub(super) fn device(object: &ZenDevice) -> Option<Device> {
     if object.metadata.deletion_timestamp.is_some() {
         return None;
     }
     let spec = &object.spec;
-    let authorization = spec.authorization.as_ref()?;
+    let authorization = spec.authorization.as_ref().filter(|of| !of.denied)?;
     let status = object.status.as_ref();
     Some(Device {
         uid: id(object.metadata.uid.as_deref())?,
@@ -261,6 +274,7 @@ pub(super) fn settings(object: &ZenServer) -> Option<Settings> {
         lifetimes: lifetimes(&object.spec.policy.keys),
         max_keys: usize::try_from(object.spec.policy.keys.max_per_account).unwrap_or(0),
         login_rates: rates(&limits.login, RateLimit::default().login)?.shared_by(ready),
+        code_rates: rates(&limits.user_code, RateLimit::default().user_code)?.shared_by(ready),
         global_rates: optional(&limits.global, RateLimit::default().global, ready),
         key_rates: optional(&limits.per_key, RateLimit::default().per_key, ready),
         proxies: Proxies::new(object.spec.auth.trusted_proxies.iter().map(String::as_str)),
@@ -317,6 +331,7 @@ fn terms(spec: &ZenServerSpec) -> Terms {
         attempts: u32::try_from(auth.max_failed_attempts).unwrap_or(0),
         at_most: usize::try_from(policy.max_per_user).unwrap_or(0),
         trust_allowed: policy.trust_allowed,
+        same_network: policy.same_network,
     }
 }
 

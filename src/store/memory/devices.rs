@@ -6,11 +6,11 @@ use uuid::Uuid;
 use super::MemoryStore;
 use crate::{
     auth::{
-        device::{Device, DeviceState},
+        device::{Denial, Device, DeviceState},
         directory::{Directory, Seen},
     },
     store::{
-        devices::{DeviceRegistrar, NewDevice, Redeeming},
+        devices::{DeviceRegistrar, NewDenial, NewDevice, Redeeming},
         registrar::{Changing, NotChanged, Object},
     },
 };
@@ -22,6 +22,9 @@ impl MemoryStore {
         new: NewDevice,
     ) -> Result<Object, NotChanged> {
         let (approval, now) = (new.approval, new.approval.approved);
+        if directory.is_denied(approval.device) {
+            return Err(NotChanged::Exists);
+        }
         if let Some(claim) = directory.device(approval.device) {
             let is_its = claim.approval.account == approval.account;
             return match is_its {
@@ -66,6 +69,18 @@ impl MemoryStore {
         Ok(made)
     }
 
+    fn deny_device(&self, directory: &mut Directory, new: &NewDenial) -> Result<(), NotChanged> {
+        let device = new.decision.device;
+        if directory.device(device).is_some() {
+            return Err(NotChanged::Exists);
+        }
+        if !directory.is_denied(device) {
+            let uid = self.draw();
+            directory.put_denial(Denial { uid, device });
+        }
+        Ok(())
+    }
+
     fn change_device<T: Send + 'static>(
         &self,
         wanted: Uuid,
@@ -104,6 +119,10 @@ fn redeem(device: &mut Device, at: Timestamp) -> Result<(), NotChanged> {
 impl DeviceRegistrar for MemoryStore {
     fn approve(&self, device: NewDevice) -> Changing<'_, Object> {
         self.register(|state| self.approve_device(&mut state.directory, device))
+    }
+
+    fn deny(&self, denial: NewDenial) -> Changing<'_, ()> {
+        self.register(|state| self.deny_device(&mut state.directory, &denial))
     }
 
     fn redeem(&self, device: Object, attempt: Redeeming) -> Changing<'_, ()> {

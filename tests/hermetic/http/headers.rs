@@ -34,6 +34,8 @@ async fn are_on_every_answer() {
     insta::assert_snapshot!("headers", usual);
     let mut requests: Vec<_> = routes()
         .into_iter()
+        // Those of pages are fixed, and stricter: `pages.rs`.
+        .filter(|route| route.path.starts_with("/api/"))
         .map(|route| request(route.method, &route.path.replace(['{', '}'], "")))
         .collect();
     requests.extend([

@@ -13,6 +13,7 @@ mod keys;
 mod limits;
 mod lists;
 mod oauth_client;
+mod pages;
 mod refusals;
 mod routes;
 mod schemes;

@@ -24,7 +24,7 @@ use super::{
     client::{Answer, Server, bearer, request},
     limits::set,
     sockets::{Served, statuses},
-    users::add_user,
+    support,
 };
 
 const ME: &str = "/api/v1/current-user";
@@ -34,8 +34,8 @@ fn server(scheme: Scheme) -> (Server, Uuid) {
     let server = Server::new();
     set(&server, |settings| settings.scheme = scheme);
     let ana = server.change(|state| {
-        add_user(state, 2, "default", false);
-        add_user(state, 1, "ana", true)
+        support::add_user(state, 2, "default", false);
+        support::add_user(state, 1, "ana", true)
     });
     (server, ana)
 }
@@ -184,7 +184,7 @@ async fn a_pair_is_tried_once_and_counts_as_long_as_it_is_right() {
     // Another has the name now, and no such password.
     change_user(&server, ana, |ana| ana.name = "anna".into());
     as_ana(&server).await.expect(401);
-    server.change(|state| add_user(state, 5, "ana", false));
+    server.change(|state| support::add_user(state, 5, "ana", false));
     let other = as_ana(&server).await.expect(200).json();
     assert_ne!(other["id"], ana.to_string());
     change_user(&server, ana, |ana| ana.name = "ana".into());

@@ -35,6 +35,7 @@ impl Served {
         Self::of(Server::with(options, now), limits).await
     }
 
+    /// That server, on a socket.
     pub async fn of(server: Server, limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

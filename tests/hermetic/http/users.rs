@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 use zenop::{
     auth::{
-        credential::{Credential, Verifier},
+        credential::Credential,
         directory::{Origin, User},
     },
     http::Options,
-    store::{NotChanged, State},
+    store::NotChanged,
 };
 
 use super::{
@@ -39,8 +39,8 @@ impl Scene {
         let server = Server::with(Options::default(), clock);
         let (ana, bo) = server.change(|state| {
             (
-                add_user(state, 1, "ana", true),
-                add_user(state, 2, "bo", false),
+                support::add_user(state, 1, "ana", true),
+                support::add_user(state, 2, "bo", false),
             )
         });
         Self { server, ana, bo }
@@ -84,21 +84,6 @@ impl Scene {
             state.directory.put_user(user);
         });
     }
-}
-
-/// Adds a user of number `n`. Its password is `password of <name>`.
-pub fn add_user(state: &mut State, n: u64, name: &str, admin: bool) -> Uuid {
-    let id = Uuid::from_u128(0x05e7_0000_0000_4000_8000_0000_0000_0000 + u128::from(n));
-    let made = support::created() + SignedDuration::from_secs(i64::try_from(n).unwrap());
-    let mut user = User::new(id, name.to_lowercase(), name.into(), made);
-    user.admin = admin;
-    state.directory.put_user(user);
-    let (pepper, password) = (state.keyring.pepper(), format!("password of {name}"));
-    let salt = u128::from(n).to_be_bytes();
-    let verifier = Verifier::new(pepper, id, &password.parse().unwrap(), salt).unwrap();
-    let credential = Credential::Password(verifier.at(made));
-    state.directory.set_credential(id, credential);
-    id
 }
 
 fn text(value: &Value) -> String {
@@ -220,7 +205,7 @@ async fn deactivation_an_epoch_and_another_password_end_every_token() {
     scene.change_user(scene.bo, |bo| bo.epoch = 0);
     assert_eq!(me().await, 200);
     scene.server.change(|state| {
-        add_user(state, 2, "bo", false);
+        support::add_user(state, 2, "bo", false);
         let stolen = state.directory.user(scene.ana).unwrap();
         let stolen = state.directory.credential(stolen).unwrap();
         let stolen = Credential::clone(stolen);

@@ -22,7 +22,7 @@ use crate::{
     api::{UserKind, ZenDevice, whole_seconds},
     auth::device::DeviceState,
     store::{
-        devices::{DeviceRegistrar, NewDevice, Redeeming},
+        devices::{DeviceRegistrar, NewDenial, NewDevice, Redeeming},
         kube::{ServerName, project},
         registrar::{Changing, NotChanged, Object},
     },
@@ -77,17 +77,76 @@ impl KubeDevices {
             };
         }
         self.check_room(name, new).await?;
-        let parameters = PostParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PostParams::default()
-        };
         let wanted = serde_json::from_value(self.body(name, new));
         let wanted: ZenDevice = wanted.map_err(|_| NotChanged::Unreachable)?;
-        match call(self.devices.create(&parameters, &wanted)).await {
+        match call(self.devices.create(&parameters_of_creation(), &wanted)).await {
             Ok(made) => Ok(object(&made)?),
             Err(NotChanged::Exists) => self.renew(name, new).await,
             Err(why) => Err(why.into()),
         }
+    }
+
+    async fn denied(&self, new: NewDenial) -> Result<(), NotChanged> {
+        for _ in 0..ATTEMPTS {
+            match self.try_deny(&new).await {
+                Err(Failed::Again) => {}
+                Err(Failed::Refused(why)) => return Err(why),
+                Ok(()) => return Ok(()),
+            }
+        }
+        Err(NotChanged::Unreachable)
+    }
+
+    /// The claim is an object of its own: the device of this client and holder, from an earlier
+    /// login, stays as it is. Of a denial and an approval at the same moment both are written, and
+    /// whoever redeems finds two claims.
+    async fn try_deny(&self, new: &NewDenial) -> Result<(), Failed> {
+        let claims = self.claims(new.decision.device).await?;
+        if claims.iter().any(is_denial) {
+            return Ok(());
+        }
+        if !claims.is_empty() {
+            return Err(NotChanged::Exists.into());
+        }
+        let of_holder = format!("spec.userRef.name={}", new.holder.name);
+        let parameters = ListParams::default().fields(&of_holder);
+        let all = call(self.devices.list(&parameters)).await?.items;
+        let denials = all.iter().filter(|d| is_denial(d)).count();
+        if denials >= new.at_most {
+            return Err(NotChanged::TooMany(denials).into());
+        }
+        let wanted = serde_json::from_value(self.denial(new));
+        let wanted: ZenDevice = wanted.map_err(|_| NotChanged::Unreachable)?;
+        match call(self.devices.create(&parameters_of_creation(), &wanted)).await {
+            // It is named after the device: whoever was quicker denied it too.
+            Ok(_) | Err(NotChanged::Exists) => Ok(()),
+            Err(why) => Err(why.into()),
+        }
+    }
+
+    fn denial(&self, new: &NewDenial) -> Value {
+        let kind = kind(new.is_user);
+        let decision = &new.decision;
+        json!({
+            "apiVersion": ZenDevice::api_version(&()), "kind": ZenDevice::kind(&()),
+            "metadata": {
+                "name": names::of_denial(&self.server, decision.device),
+                "labels": labels(), "ownerReferences": owner(kind, &new.holder),
+            },
+            "spec": {
+                "serverRef": {"name": self.server},
+                "clientId": decision.client.to_string(),
+                "userRef": {"kind": kind, "name": new.holder.name},
+                "expiresAt": whole_seconds(new.expires),
+                "authorization": {
+                    "deviceId": decision.device.to_string(),
+                    "accountId": decision.account.to_string(),
+                    "approvedTime": whole_seconds(decision.approved),
+                    "proof": new.proof.to_hex(),
+                    "denied": true,
+                },
+            },
+        })
     }
 
     /// Gives the device that is there the new approval. Tokens of the former one name another id.
@@ -100,7 +159,7 @@ impl KubeDevices {
         let is_its = spec.client_id == new.approval.client.to_string()
             && spec.server_ref.name == self.server
             && spec.user_ref.name == new.holder.name
-            && spec.user_ref.kind == kind(new);
+            && spec.user_ref.kind == kind(new.is_user);
         if !is_its || live.metadata.deletion_timestamp.is_some() {
             return Err(NotChanged::Exists.into());
         }
@@ -130,7 +189,8 @@ impl KubeDevices {
             let state = known.map(|known| known.state(&new.terms, new.approval.approved));
             device.name_any() != name
                 && device.spec.server_ref.name == self.server
-                && device.spec.user_ref.kind == kind(new)
+                && device.spec.user_ref.kind == kind(new.is_user)
+                && !is_denial(device)
                 && state != Some(DeviceState::Expired)
         };
         match all.iter().filter(counts).count() {
@@ -259,14 +319,10 @@ impl KubeDevices {
     }
 
     fn body(&self, name: &str, new: &NewDevice) -> Value {
-        let kind = kind(new);
-        let owner = json!([{
-            "apiVersion": ZenDevice::api_version(&()), "kind": kind,
-            "name": new.holder.name, "uid": new.holder.uid,
-        }]);
+        let kind = kind(new.is_user);
         json!({
             "apiVersion": ZenDevice::api_version(&()), "kind": ZenDevice::kind(&()),
-            "metadata": {"name": name, "labels": labels(), "ownerReferences": owner},
+            "metadata": {"name": name, "labels": labels(), "ownerReferences": owner(kind, &new.holder)},
             "spec": {
                 "serverRef": {"name": self.server},
                 "clientId": new.approval.client.to_string(),
@@ -310,8 +366,28 @@ fn authorization(new: &NewDevice) -> Value {
     })
 }
 
-fn kind(new: &NewDevice) -> UserKind {
-    match new.is_user {
+/// It goes with who decided.
+fn owner(kind: UserKind, holder: &Object) -> Value {
+    json!([{
+        "apiVersion": ZenDevice::api_version(&()), "kind": kind,
+        "name": holder.name, "uid": holder.uid,
+    }])
+}
+
+fn parameters_of_creation() -> PostParams {
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PostParams::default()
+    }
+}
+
+fn is_denial(device: &ZenDevice) -> bool {
+    let authorization = device.spec.authorization.as_ref();
+    authorization.is_some_and(|of| of.denied)
+}
+
+fn kind(is_user: bool) -> UserKind {
+    match is_user {
         true => UserKind::ZenUser,
         false => UserKind::ZenServiceAccount,
     }
@@ -320,6 +396,10 @@ fn kind(new: &NewDevice) -> UserKind {
 impl DeviceRegistrar for KubeDevices {
     fn approve(&self, device: NewDevice) -> Changing<'_, Object> {
         self.approved(device).boxed()
+    }
+
+    fn deny(&self, denial: NewDenial) -> Changing<'_, ()> {
+        self.denied(denial).boxed()
     }
 
     fn redeem(&self, device: Object, attempt: Redeeming) -> Changing<'_, ()> {

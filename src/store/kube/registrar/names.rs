@@ -27,6 +27,13 @@ pub(super) fn of_device(server: &str, client: Uuid, account_uid: &str) -> String
     format!("dev-{hex}")
 }
 
+/// Name of the object that says that a device was denied.
+pub(super) fn of_denial(server: &str, device: Uuid) -> String {
+    let mut hex = hex::encode(digest(&[server, &device.to_string()], 0));
+    hex.truncate(20);
+    format!("denied-{hex}")
+}
+
 /// What of a text may stand in the name of an object.
 fn slug(text: &str) -> String {
     let mut slug = String::new();
@@ -99,6 +106,9 @@ mod tests {
             of_device("prod", Uuid::nil(), "u2"),
             of_device("prod", Uuid::max(), "u1"),
             of_device("test", Uuid::nil(), "u1"),
+            of_denial("test", Uuid::nil()),
+            of_denial("test", Uuid::max()),
+            of_denial("prod", Uuid::nil()),
         ];
         let different: std::collections::HashSet<_> = names.iter().collect();
         assert_eq!(different.len(), names.len());

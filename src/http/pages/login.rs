@@ -1,0 +1,239 @@
+//! The pages to log in and out.
+
+use askama::Template;
+use axum::{
+    extract::State,
+    http::{
+        HeaderMap, HeaderValue, StatusCode, Uri,
+        header::{RETRY_AFTER, SET_COOKIE},
+    },
+    response::{IntoResponse, Response},
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Frame, Page,
+    form::{self, Kind},
+    notice::{self, Mood, Notice},
+    sent_to,
+    visitor::Visitor,
+};
+use crate::http::{
+    App, Refusal,
+    extract::Form,
+    routes::login,
+    session::{self, Cookie},
+};
+
+/// How long a login page may be left open, in seconds.
+const FORM_SECONDS: i64 = 3600;
+
+/// Somebody else who may say who a person is.
+pub(super) struct Provider {
+    /// Its name, as people know it.
+    pub(super) name: String,
+    /// Where to go for it, relative to the login page.
+    pub(super) href: String,
+}
+
+/// Who else may say who a person is. `return_to` is where it goes on afterwards.
+fn providers(_: &App, _return_to: &str) -> Vec<Provider> {
+    Vec::new()
+}
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct LoginPage<'a> {
+    frame: Frame,
+    for_device: bool,
+    error: Option<&'static str>,
+    csrf: String,
+    return_to: &'a str,
+    username: &'a str,
+    providers: Vec<Provider>,
+}
+
+/// What the login page sends.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(in crate::http) struct LoginFields {
+    csrf: String,
+    return_to: String,
+    username: String,
+    password: SecretString,
+}
+
+/// What the form to log out sends.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(in crate::http) struct LogoutFields {
+    csrf: String,
+}
+
+/// `GET /login`.
+pub(in crate::http) async fn show(
+    State(app): State<App>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    let query = uri.query().unwrap_or_default().as_bytes();
+    let return_to = form_urlencoded::parse(query).find(|(name, _)| name == "return_to");
+    let return_to = return_to.map(|(_, place)| place).unwrap_or_default();
+    let return_to = form::onward(&return_to);
+    if let Some(trouble) = &visitor.trouble {
+        return notice::refused(trouble, &app, "", &visitor);
+    }
+    if visitor.session.is_some() {
+        return sent_to(return_to);
+    }
+    let asked = Asked {
+        status: StatusCode::OK,
+        error: None,
+        return_to,
+        username: "",
+    };
+    asked.show(&app, &visitor, &headers)
+}
+
+/// `POST /login`.
+pub(in crate::http) async fn log_in(
+    State(app): State<App>,
+    visitor: Visitor,
+    headers: HeaderMap,
+    fields: Result<Form<LoginFields>, Refusal>,
+) -> Response {
+    let fields = match fields {
+        Ok(Form(fields)) => fields,
+        Err(refusal) => return notice::refused(&refusal, &app, "", &visitor),
+    };
+    let return_to = form::onward(&fields.return_to);
+    let browser = app
+        .settings()
+        .and_then(|settings| Some(digest(session::token(&headers, &settings, Cookie::Form)?)));
+    let checked = browser
+        .ok_or(Refusal::ForeignPage)
+        .and_then(|browser| Kind::LogIn.check(&app, &headers, &browser, &fields.csrf));
+    if let Err(refusal) = checked {
+        return notice::refused(&refusal, &app, "", &visitor);
+    }
+    let (name, password) = (&*fields.username, fields.password.expose_secret());
+    match login::on_page(&app, &visitor.request, visitor.address, name, password).await {
+        Ok(cookie) => {
+            let mut response = sent_to(return_to);
+            set_cookies(&app, &mut response, Ok(cookie));
+            response
+        }
+        Err(refusal) => {
+            let (answer, _) = refusal.clone().into_response().into_parts();
+            let asked = Asked {
+                status: answer.status,
+                error: Some(why(&refusal)),
+                return_to,
+                username: name,
+            };
+            let mut response = asked.show(&app, &visitor, &headers);
+            if let Some(after) = answer.headers.get(RETRY_AFTER) {
+                response.headers_mut().insert(RETRY_AFTER, after.clone());
+            }
+            response
+        }
+    }
+}
+
+/// `POST /logout`.
+pub(in crate::http) async fn log_out(
+    State(app): State<App>,
+    mut visitor: Visitor,
+    headers: HeaderMap,
+    fields: Result<Form<LogoutFields>, Refusal>,
+) -> Response {
+    let notice = Notice::new(
+        StatusCode::OK,
+        Mood::Calm,
+        "You are signed out",
+        "In this browser. Computers that you approved stay logged in.",
+    );
+    let notice = notice.onward("login", "Sign in again");
+    let Some(session) = visitor.session.take() else {
+        return notice.show(&app, "", &visitor);
+    };
+    let checked = fields
+        .and_then(|Form(fields)| Kind::LogOut.check(&app, &headers, &session.id, &fields.csrf));
+    if let Err(refusal) = checked {
+        visitor.session = Some(session);
+        return notice::refused(&refusal, &app, "", &visitor);
+    }
+    let mut response = notice.show(&app, "", &visitor);
+    if let Some(settings) = app.settings() {
+        let gone = session::cookie(&settings, Cookie::Session, "", 0);
+        set_cookies(&app, &mut response, gone);
+    }
+    response
+}
+
+/// Sets the session's cookie, and ends that of the form: the next session begins with another.
+fn set_cookies(app: &App, response: &mut Response, session: Result<HeaderValue, Refusal>) {
+    let form = app
+        .settings()
+        .and_then(|settings| session::cookie(&settings, Cookie::Form, "", 0).ok());
+    for cookie in session.ok().into_iter().chain(form) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+}
+
+/// What is asked of who is to log in.
+struct Asked<'a> {
+    status: StatusCode,
+    error: Option<&'static str>,
+    return_to: &'a str,
+    username: &'a str,
+}
+
+impl Asked<'_> {
+    fn show(self, app: &App, visitor: &Visitor, headers: &HeaderMap) -> Response {
+        let Some(settings) = app.settings() else {
+            return notice::refused(&Refusal::Unexpected, app, "", visitor);
+        };
+        let known = session::token(headers, &settings, Cookie::Form);
+        let fresh = || hex::encode(*app.draw::<16>());
+        let (browser, is_new) = known.map_or_else(|| (fresh(), true), |id| (id.to_owned(), false));
+        let page = LoginPage {
+            frame: Frame::new(app, "", visitor),
+            for_device: self.return_to.starts_with("devices/verify"),
+            error: self.error,
+            csrf: Kind::LogIn
+                .token_of(app, &digest(&browser))
+                .unwrap_or_default(),
+            return_to: self.return_to,
+            username: self.username,
+            providers: providers(app, self.return_to),
+        };
+        let mut response = Page(self.status, page).into_response();
+        let cookie = session::cookie(&settings, Cookie::Form, &browser, FORM_SECONDS);
+        if let Ok(cookie) = cookie
+            && is_new
+        {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
+        response
+    }
+}
+
+fn digest(browser: &str) -> [u8; 32] {
+    Sha256::digest(browser).into()
+}
+
+fn why(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Credentials(_) => {
+            "Wrong user name or password, or this user may not sign in. Try again."
+        }
+        Refusal::TooMany(_) | Refusal::Crowded(_) => {
+            "Too many attempts. Wait a minute, then try again."
+        }
+        _ => "The server cannot check that now. Try again in a moment.",
+    }
+}

@@ -1,0 +1,173 @@
+//! Pages that say how something went, and what to do now.
+
+use askama::Template;
+use axum::{
+    http::{StatusCode, header::RETRY_AFTER},
+    response::{IntoResponse, Response},
+};
+
+use super::{Frame, Page, visitor::Visitor};
+use crate::http::{
+    App, Refusal,
+    decisions::{ELSEWHERE, LOCKED, NO_TRUST, TOO_MANY_DENIALS},
+};
+
+/// How it went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mood {
+    Good,
+    Calm,
+    Bad,
+}
+
+impl Mood {
+    const fn class(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Calm => "calm",
+            Self::Bad => "bad",
+        }
+    }
+}
+
+/// Where to go on.
+pub(super) struct Link {
+    pub(super) href: String,
+    pub(super) text: &'static str,
+}
+
+/// What is said.
+pub(super) struct Notice {
+    pub(super) status: StatusCode,
+    pub(super) mood: Mood,
+    pub(super) title: &'static str,
+    pub(super) lines: Vec<String>,
+    pub(super) link: Option<Link>,
+}
+
+#[derive(Template)]
+#[template(path = "notice.html")]
+struct Shown {
+    frame: Frame,
+    mood: Mood,
+    title: &'static str,
+    lines: Vec<String>,
+    link: Option<Link>,
+}
+
+impl Notice {
+    pub(super) fn new(status: StatusCode, mood: Mood, title: &'static str, line: &str) -> Self {
+        Self {
+            status,
+            mood,
+            title,
+            lines: vec![line.to_owned()],
+            link: None,
+        }
+    }
+
+    pub(super) fn onward(mut self, href: impl Into<String>, text: &'static str) -> Self {
+        let href = href.into();
+        self.link = Some(Link { href, text });
+        self
+    }
+
+    pub(super) fn show(self, app: &App, root: &'static str, visitor: &Visitor) -> Response {
+        let shown = Shown {
+            frame: Frame::new(app, root, visitor),
+            mood: self.mood,
+            title: self.title,
+            lines: self.lines,
+            link: self.link,
+        };
+        Page(self.status, shown).into_response()
+    }
+}
+
+/// A refusal as a page. It has the status that ZenML's API would answer, and says no more.
+pub(super) fn refused(
+    refusal: &Refusal,
+    app: &App,
+    root: &'static str,
+    visitor: &Visitor,
+) -> Response {
+    let (answer, _) = refusal.clone().into_response().into_parts();
+    let retry = answer.headers.get(RETRY_AFTER).cloned();
+    let (title, line) = told(
+        refusal,
+        retry.as_ref().and_then(|after| after.to_str().ok()),
+    );
+    let status = match answer.status {
+        // ZenML's word for what cannot be read.
+        StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+        other => other,
+    };
+    let notice = Notice::new(status, Mood::Bad, title, &line);
+    let mut response = notice.show(app, root, visitor);
+    if let Some(retry) = retry {
+        response.headers_mut().insert(RETRY_AFTER, retry);
+    }
+    response
+}
+
+fn told(refusal: &Refusal, retry: Option<&str>) -> (&'static str, String) {
+    let said = |title, text: &str| (title, text.to_owned());
+    match refusal {
+        Refusal::ForeignPage => said(
+            "This form cannot be used",
+            "It is from another session, or was sent by another page. Nothing was changed. Open \
+             the page anew and try again.",
+        ),
+        Refusal::TooMany(_) | Refusal::Crowded(_) => (
+            "Too many attempts",
+            format!("Wait {} seconds, then try again.", retry.unwrap_or("60")),
+        ),
+        Refusal::Device(_) => unusable(),
+        refusal if *refusal == LOCKED => said(
+            "This computer is locked",
+            "It was locked for you, so nothing was approved. If you locked it, unlock it under \
+             “Your devices” first; else ask who did.",
+        ),
+        refusal if *refusal == ELSEWHERE => said(
+            "From another network",
+            "The computer asked from another network than yours, and this server approves only \
+             within one. Nothing was approved.",
+        ),
+        refusal if *refusal == NO_TRUST => said(
+            "Not as a trusted computer",
+            "This server does not allow trusted computers. Approve it without trust.",
+        ),
+        refusal if *refusal == TOO_MANY_DENIALS => said(
+            "You denied many just now",
+            "Nothing was changed, and nothing needs to be: whom you do not approve gets nothing, \
+             and its code ends by itself.",
+        ),
+        Refusal::TooManyDevices(devices) => (
+            "You have too many devices",
+            format!("There are {devices}, which is all that this server allows. Remove one first."),
+        ),
+        Refusal::NoDevice(_) => said("No such device", "You have none of this id any more."),
+        Refusal::Declared(declared) => ("It is declared elsewhere", declared.to_string()),
+        Refusal::TooLarge | Refusal::Malformed(_) | Refusal::BrokenBody => said(
+            "This cannot be read",
+            "It is not what this page sends. Open it anew and try again.",
+        ),
+        _ => said(
+            "That did not work",
+            "The server cannot do it now. Nothing was lost; try again in a moment.",
+        ),
+    }
+}
+
+/// One text for a code that is wrong, over, used or denied: whoever guesses learns nothing.
+fn unusable() -> (&'static str, String) {
+    let line = "It is wrong, its time is over, or it was used already. Run zenml login again for a \
+                new one.";
+    ("This code cannot be used", line.to_owned())
+}
+
+/// What is said of such a code.
+pub(super) fn of_unusable_code() -> Notice {
+    let (title, line) = unusable();
+    Notice::new(StatusCode::BAD_REQUEST, Mood::Bad, title, &line)
+}
