@@ -71,9 +71,14 @@ impl ZenmlServer {
             .into_bytes()
         };
         let account = json!({"name": "ci", "description": "", "active": true});
-        answer(&address, &post(ACCOUNTS, &account)).await;
+        let account = answer(&address, &post(ACCOUNTS, &account)).await;
+        let account = account["id"].as_str().expect("an id");
         let key = json!({"name": "main", "description": ""});
-        let made = answer(&address, &post(&format!("{ACCOUNTS}/ci/api_keys"), &key)).await;
+        let made = answer(
+            &address,
+            &post(&format!("{ACCOUNTS}/{account}/api_keys"), &key),
+        )
+        .await;
         let key = made["body"]["key"].as_str().expect("a key").to_owned();
         Self {
             _process: process,
