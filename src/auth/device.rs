@@ -101,7 +101,7 @@ impl Approval {
 #[derive(Debug)]
 pub enum Decided {
     /// There is a device.
-    Approved(Device),
+    Approved(Box<Device>),
     /// There never will be.
     Denied(Denial),
 }

@@ -17,11 +17,16 @@ use crate::{
 };
 
 /// The client of one person at one machine.
-struct Laptop {
+pub struct Laptop {
     home: tempfile::TempDir,
 }
 
 impl Laptop {
+    pub fn new() -> Result<Self> {
+        let home = tempfile::tempdir()?;
+        Ok(Self { home })
+    }
+
     fn command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(client()?);
         command
@@ -49,7 +54,7 @@ impl Laptop {
         })
     }
 
-    async fn ok(&self, arguments: &[&str]) -> Result<String> {
+    pub async fn ok(&self, arguments: &[&str]) -> Result<String> {
         let outcome = self.run(arguments).await?;
         ensure!(outcome.success, "{arguments:?}: {}", outcome.text);
         Ok(outcome.text)
@@ -57,6 +62,24 @@ impl Laptop {
 
     /// `zenml login`, approved by somebody with a key once it shows its link.
     async fn log_in(&self, sidecar: &Sidecar, key: &str, trusted: bool) -> Result<()> {
+        let approve = async |link: &str| {
+            let (device, code) = parts(link)?;
+            let decision = json!({"user_code": code, "trusted_device": trusted});
+            let path = format!("/{device}/verify");
+            let answer = sidecar.on_device("PUT", &path, key, &decision).await?;
+            answer.expect(200).map(drop)
+        };
+        let outcome = self.log_in_by(sidecar, approve).await?;
+        ensure!(outcome.success, "{}", outcome.text);
+        Ok(())
+    }
+
+    /// `zenml login`, about which somebody decides once it shows its link.
+    pub async fn log_in_by(
+        &self,
+        sidecar: &Sidecar,
+        decide: impl AsyncFn(&str) -> Result<()>,
+    ) -> Result<Outcome> {
         let url = format!("http://{}", sidecar.address);
         let mut process = self
             .command(&["login", &url])?
@@ -74,28 +97,28 @@ impl Laptop {
                     Ok(Some(line)) = told.next_line() => line,
                     else => return anyhow::Ok(()),
                 };
-                if let Some(at) = line.find("device_id=")
+                if let Some(at) = line.find("http").filter(|_| line.contains("device_id="))
                     && link.is_none()
                 {
-                    link = Some(line[at..].trim().to_owned());
-                    let (device, code) = parts(&line[at..])?;
-                    let decision = json!({"user_code": code, "trusted_device": trusted});
-                    let path = format!("/{device}/verify");
-                    let answer = sidecar.on_device("PUT", &path, key, &decision).await?;
-                    answer.expect(200)?;
+                    let shown = line[at..].trim().to_owned();
+                    decide(&shown).await?;
+                    link = Some(shown);
                 }
                 said += &format!("{line}\n");
             }
         };
         timeout(PATIENCE * 2, talk).await.context("it goes on")??;
         let status = timeout(PATIENCE, process.wait()).await??;
-        ensure!(status.success() && link.is_some(), "{said}");
-        Ok(())
+        ensure!(link.is_some(), "{said}");
+        Ok(Outcome {
+            success: status.success(),
+            text: said,
+        })
     }
 }
 
 /// The id and the code of a link.
-fn parts(link: &str) -> Result<(String, String)> {
+pub fn parts(link: &str) -> Result<(String, String)> {
     let end = |c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c));
     let part = |name: &str| {
         let (_, rest) = link.split_once(name)?;
@@ -112,9 +135,7 @@ async fn logs_in_by_device_and_manages_its_devices() -> Result<()> {
         let _operator = set_up(site, address, &[]).await?;
         let sidecar = Sidecar::start(site, address).await?;
         let key = delivered(site, "main-key").await?;
-        let laptop = Laptop {
-            home: tempfile::tempdir()?,
-        };
+        let laptop = Laptop::new()?;
         laptop.log_in(&sidecar, &key, true).await?;
         let status = laptop.ok(&["status"]).await?;
         ensure!(status.contains("ci"), "{status}");

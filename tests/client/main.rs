@@ -9,11 +9,15 @@
     reason = "a test that panics fails, as it should"
 )]
 
+mod browser;
 mod changes;
 mod commands;
 mod device_login;
 mod devices;
 mod door;
+#[path = "../browser/driver.rs"]
+#[allow(dead_code, reason = "shared with the tests of the pages")]
+mod driver;
 mod freshness;
 mod harm;
 mod imported;

@@ -12,10 +12,10 @@ use crate::{
     zenml::{Outcome, zenml_with},
 };
 
-const PASSWORD: &str = "correct horse";
+pub const PASSWORD: &str = "correct horse";
 
 /// Administrator `ana`, whose password is in a Secret.
-async fn declare_ana(site: &Site) -> Result<()> {
+pub async fn declare_ana(site: &Site) -> Result<()> {
     site.apply(&password_of("ana", PASSWORD)).await?;
     let ana = with(user_with_password("ana"), "spec.isAdmin", json!(true));
     site.apply(&ana).await?;

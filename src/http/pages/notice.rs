@@ -147,6 +147,10 @@ fn told(refusal: &Refusal, retry: Option<&str>) -> (&'static str, String) {
             format!("There are {devices}, which is all that this server allows. Remove one first."),
         ),
         Refusal::NoDevice(_) => said("No such device", "You have none of this id any more."),
+        Refusal::NoDevices => said(
+            "This server asks nobody",
+            "It takes every request for one of its default user, so there is nothing to approve.",
+        ),
         Refusal::Declared(declared) => ("It is declared elsewhere", declared.to_string()),
         Refusal::TooLarge | Refusal::Malformed(_) | Refusal::BrokenBody => said(
             "This cannot be read",

@@ -270,7 +270,7 @@ impl KubeStore {
 
     fn devices(&self, change: Change<ZenDevice>) {
         let put = |directory: &mut Directory, object: &ZenDevice| match project::decided(object) {
-            Some(Decided::Approved(device)) => directory.put_device(device),
+            Some(Decided::Approved(device)) => directory.put_device(*device),
             Some(Decided::Denied(denial)) => directory.put_denial(denial),
             None => remove(&object.metadata, |id| drop(directory.remove_device(id))),
         };

@@ -137,7 +137,7 @@ pub(super) fn decided(object: &ZenDevice) -> Option<Decided> {
             uid: id(object.metadata.uid.as_deref())?,
             device: id(Some(&denied.device_id))?,
         })),
-        None => device(object).map(Decided::Approved),
+        None => device(object).map(Box::new).map(Decided::Approved),
     }
 }
 

@@ -1,0 +1,96 @@
+//! A person at a real browser decides about the unmodified `zenml` client, on a real Kubernetes.
+
+use anyhow::{Context, Result, ensure};
+use kube::{ResourceExt, api::ListParams};
+use serde_json::json;
+use zenop::api::{DevicePhase, ZenDevice};
+
+use crate::{
+    device_login::Laptop,
+    door::{Sidecar, free_address, set_up},
+    driver::{Browser, Setup},
+    support::site,
+    users::{PASSWORD, declare_ana},
+};
+
+/// Opens a link at a replica, logs in if asked to, and decides.
+async fn decide(browser: &Browser, at: &Sidecar, link: &str, decision: &str) -> Result<String> {
+    let (_, path) = link.split_once("/devices").context("no link")?;
+    browser
+        .open(&format!("http://{}/devices{path}", at.address))
+        .await?;
+    if browser.count("#username").await? > 0 {
+        browser.fill("#username", "ana").await?;
+        browser.fill("#password", PASSWORD).await?;
+        browser.click("main button[type=submit]").await?;
+    }
+    let shown = browser.text("h1").await?;
+    if shown == "Is this you?" {
+        browser.click(&format!("button[value={decision}]")).await?;
+    }
+    browser.text("h1").await
+}
+
+/// D19, D29, V16: at one replica the client waits, at the other the person decides; a third, that
+/// was started later, knows of it.
+#[tokio::test]
+async fn d19_the_client_is_approved_and_denied_in_a_browser_at_another_replica() -> Result<()> {
+    site("pages", async |site| {
+        let _operator = set_up(site, free_address()?, &[]).await?;
+        declare_ana(site).await?;
+        let one = Sidecar::start(site, free_address()?).await?;
+        let other = Sidecar::start(site, free_address()?).await?;
+        let browser = Browser::start(Setup::default()).await?;
+
+        let laptop = Laptop::new()?;
+        let approved = async |link: &str| {
+            let told = decide(&browser, &other, link, "approve").await?;
+            ensure!(told == "Approved", "{told}");
+            Ok(())
+        };
+        let outcome = laptop.log_in_by(&one, approved).await?;
+        ensure!(outcome.success, "{}", outcome.text);
+        let status = laptop.ok(&["status"]).await?;
+        ensure!(status.contains("ana"), "{status}");
+
+        let stranger = Laptop::new()?;
+        let link = std::cell::RefCell::new(String::new());
+        let denied = async |shown: &str| {
+            shown.clone_into(&mut link.borrow_mut());
+            let told = decide(&browser, &other, shown, "deny").await?;
+            ensure!(told == "Denied", "{told}");
+            Ok(())
+        };
+        let outcome = stranger.log_in_by(&one, denied).await?;
+        ensure!(
+            !outcome.success && outcome.text.contains("access_denied"),
+            "{}",
+            outcome.text
+        );
+        // The one that was approved goes on.
+        laptop.ok(&["status"]).await?;
+
+        let of_ana = ListParams::default().fields("spec.userRef.name=ana");
+        let objects = site.api::<ZenDevice>().list(&of_ana).await?.items;
+        ensure!(objects.len() == 2, "{objects:#?}");
+        let denial = objects.iter().find(|d| d.name_any().starts_with("denied-"));
+        let name = denial.context("no denial")?.name_any();
+        let is_denied = |device: &ZenDevice| {
+            let status = device.status.as_ref();
+            status.is_some_and(|s| s.state == Some(DevicePhase::Denied))
+        };
+        site.until(&name, "shown as denied", is_denied).await?;
+
+        let third = Sidecar::start(site, free_address()?).await?;
+        let told = decide(&browser, &third, &link.borrow(), "approve").await?;
+        ensure!(told == "This code cannot be used", "{told}");
+        let token = third.session("ana", PASSWORD).await?;
+        let (device, code) = crate::device_login::parts(&link.borrow())?;
+        let decision = json!({"user_code": code, "trusted_device": false});
+        let path = format!("/{device}/verify");
+        let refused = third.on_device("PUT", &path, &token, &decision).await?;
+        ensure!(refused.expect(400)?.body.contains("not pending"));
+        Ok(())
+    })
+    .await
+}
