@@ -82,6 +82,8 @@ fn table() -> Table {
         .row(M::GET,    "/login",                   Anyone,  pages::login)
         .row(M::POST,   "/login",                   Anyone,  pages::log_in)
         .row(M::POST,   "/logout",                  Anyone,  pages::log_out)
+        .row(M::GET,    "/activate-user",           Anyone,  pages::activate)
+        .row(M::POST,   "/activate-user",           Anyone,  pages::choose_password)
         .row(M::GET,    "/devices/verify",          Anyone,  pages::verify)
         .row(M::POST,   "/devices/verify",          Anyone,  pages::decide)
         .row(M::GET,    "/devices",                 Anyone,  pages::devices)

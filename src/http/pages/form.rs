@@ -5,13 +5,21 @@
 //! - Before there is a session, that of the login form is bound to a cookie of that browser alone.
 //! - Whoever logs in is sent to one of two pages, whatever a link says (V11).
 
-use axum::http::HeaderMap;
+use axum::{
+    http::{HeaderMap, header::SET_COOKIE},
+    response::Response,
+};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::visitor::Session;
 use crate::{
     auth::api_key::Pepper,
-    http::{App, Refusal, session},
+    http::{
+        App, Refusal,
+        session::{self, Cookie},
+    },
+    store::Settings,
 };
 
 /// The longest code that is read, in bytes. A link holds it too.
@@ -24,6 +32,8 @@ pub(super) enum Kind {
     LogIn,
     /// To log out; about nothing.
     LogOut,
+    /// To choose a password; about nothing.
+    Activate,
     /// To decide about a device that asks.
     Decide(Uuid),
     /// To change a device.
@@ -35,6 +45,7 @@ impl Kind {
         match self {
             Self::LogIn => (Uuid::nil(), "log-in"),
             Self::LogOut => (Uuid::nil(), "log-out"),
+            Self::Activate => (Uuid::nil(), "activate"),
             Self::Decide(device) => (device, "decide"),
             Self::Change(device) => (device, "change"),
         }
@@ -78,6 +89,64 @@ impl Kind {
             false => Err(Refusal::ForeignPage),
         }
     }
+}
+
+/// How long a form that needs no session may be left open, in seconds.
+const SECONDS: i64 = 3600;
+
+/// A browser that is not logged in, known by a cookie of its own.
+pub(super) struct Browser {
+    id: String,
+    is_new: bool,
+}
+
+impl Browser {
+    /// The one that asks; a new one gets its cookie with the answer, see [`Self::remember`].
+    pub(super) fn of(app: &App, settings: &Settings, headers: &HeaderMap) -> Self {
+        match session::token(headers, settings, Cookie::Form) {
+            Some(id) => Self {
+                id: id.to_owned(),
+                is_new: false,
+            },
+            None => Self {
+                id: hex::encode(*app.draw::<16>()),
+                is_new: true,
+            },
+        }
+    }
+
+    /// The token of its form.
+    pub(super) fn token(&self, app: &App, form: Kind) -> String {
+        form.token_of(app, &digest(&self.id)).unwrap_or_default()
+    }
+
+    pub(super) fn remember(&self, settings: &Settings, response: &mut Response) {
+        let cookie = session::cookie(settings, Cookie::Form, &self.id, SECONDS);
+        if let Ok(cookie) = cookie
+            && self.is_new
+        {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
+    }
+
+    /// Checks that a form is one of ours, and of the browser that sends it.
+    ///
+    /// # Errors
+    /// [`Refusal::ForeignPage`], or that nothing can be decided.
+    pub(super) fn check(
+        app: &App,
+        headers: &HeaderMap,
+        form: Kind,
+        token: &str,
+    ) -> Result<(), Refusal> {
+        let settings = app.settings().ok_or(Refusal::ForeignPage)?;
+        let id = session::token(headers, &settings, Cookie::Form).ok_or(Refusal::ForeignPage)?;
+        form.check(app, headers, &digest(id), token)
+    }
+}
+
+fn digest(browser: &str) -> [u8; 32] {
+    Sha256::digest(browser).into()
 }
 
 /// A text is not what a person pastes.

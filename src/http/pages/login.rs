@@ -11,11 +11,10 @@ use axum::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use super::{
     Frame, Page,
-    form::{self, Kind},
+    form::{self, Browser, Kind},
     notice::{self, Mood, Notice},
     sent_to,
     visitor::Visitor,
@@ -26,9 +25,6 @@ use crate::http::{
     routes::login,
     session::{self, Cookie},
 };
-
-/// How long a login page may be left open, in seconds.
-const FORM_SECONDS: i64 = 3600;
 
 /// Somebody else who may say who a person is.
 pub(super) struct Provider {
@@ -110,13 +106,7 @@ pub(in crate::http) async fn log_in(
         Err(refusal) => return notice::refused(&refusal, &app, "", &visitor),
     };
     let return_to = form::onward(&fields.return_to);
-    let browser = app
-        .settings()
-        .and_then(|settings| Some(digest(session::token(&headers, &settings, Cookie::Form)?)));
-    let checked = browser
-        .ok_or(Refusal::ForeignPage)
-        .and_then(|browser| Kind::LogIn.check(&app, &headers, &browser, &fields.csrf));
-    if let Err(refusal) = checked {
+    if let Err(refusal) = Browser::check(&app, &headers, Kind::LogIn, &fields.csrf) {
         return notice::refused(&refusal, &app, "", &visitor);
     }
     let (name, password) = (&*fields.username, fields.password.expose_secret());
@@ -197,33 +187,20 @@ impl Asked<'_> {
         let Some(settings) = app.settings() else {
             return notice::refused(&Refusal::Unexpected, app, "", visitor);
         };
-        let known = session::token(headers, &settings, Cookie::Form);
-        let fresh = || hex::encode(*app.draw::<16>());
-        let (browser, is_new) = known.map_or_else(|| (fresh(), true), |id| (id.to_owned(), false));
+        let browser = Browser::of(app, &settings, headers);
         let page = LoginPage {
             frame: Frame::new(app, "", visitor),
             for_device: self.return_to.starts_with("devices/verify"),
             error: self.error,
-            csrf: Kind::LogIn
-                .token_of(app, &digest(&browser))
-                .unwrap_or_default(),
+            csrf: browser.token(app, Kind::LogIn),
             return_to: self.return_to,
             username: self.username,
             providers: providers(app, self.return_to),
         };
         let mut response = Page(self.status, page).into_response();
-        let cookie = session::cookie(&settings, Cookie::Form, &browser, FORM_SECONDS);
-        if let Ok(cookie) = cookie
-            && is_new
-        {
-            response.headers_mut().append(SET_COOKIE, cookie);
-        }
+        browser.remember(&settings, &mut response);
         response
     }
-}
-
-fn digest(browser: &str) -> [u8; 32] {
-    Sha256::digest(browser).into()
 }
 
 fn why(refusal: &Refusal) -> &'static str {

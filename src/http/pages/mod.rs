@@ -10,6 +10,7 @@
 //!   to see something is sent to log in first, who asks to change something is refused.
 //! - The same decisions as those of ZenML's API, by the same functions.
 
+mod activate;
 mod burst;
 mod devices;
 mod files;
@@ -32,6 +33,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+pub(super) use activate::{choose as choose_password, show as activate};
 pub(super) use burst::Bursts;
 pub(super) use devices::{change as change_device, list as devices};
 pub(super) use files::file;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
 use bytes::Bytes;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tracing::info;
 use uuid::Uuid;
 
@@ -62,16 +62,56 @@ pub(in crate::http) async fn activate(
     Named(wanted): Named,
     Json { value, .. }: Json<wire::change::UserUpdate>,
 ) -> Result<Response, Refusal> {
-    // To its end, whatever becomes of the client: the token is good for one time only.
-    let task = tokio::spawn(async move {
-        let activated = choose(&app, &wanted, value).await;
-        let activated = activated.map_err(|refusal| unless_too_many(&app, address, refusal));
-        report(&app, &request, activated.as_ref());
-        let view = app.view()?;
-        let user = find(&view.directory, &NameOrId::Id(activated?))?;
-        json(&rendered(user, true))
-    });
-    task.await.map_err(|_| Refusal::Unexpected)?
+    let wish = Wish {
+        wanted,
+        token: value.activation_token,
+        password: value.password,
+    };
+    let user = wish.come_true(app.clone(), request, address).await?;
+    let view = app.view()?;
+    json(&rendered(find(&view.directory, &NameOrId::Id(user))?, true))
+}
+
+/// What somebody who has a token wants.
+struct Wish {
+    wanted: NameOrId,
+    token: Option<SecretString>,
+    password: Option<SecretString>,
+}
+
+impl Wish {
+    /// To its end, whatever becomes of the client: the token is good for one time only.
+    async fn come_true(
+        self,
+        app: App,
+        request: RequestId,
+        address: ClientAddress,
+    ) -> Result<Uuid, Refusal> {
+        let task = tokio::spawn(async move {
+            let activated = choose(&app, &self).await;
+            let activated = activated.map_err(|refusal| unless_too_many(&app, address, refusal));
+            report(&app, &request, activated.as_ref());
+            activated
+        });
+        task.await.map_err(|_| Refusal::Unexpected)?
+    }
+}
+
+/// The same for the page.
+pub(in crate::http) async fn on_page(
+    app: App,
+    request: RequestId,
+    address: ClientAddress,
+    wanted: NameOrId,
+    token: SecretString,
+    password: SecretString,
+) -> Result<(), Refusal> {
+    let wish = Wish {
+        wanted,
+        token: Some(token),
+        password: Some(password),
+    };
+    wish.come_true(app, request, address).await.map(drop)
 }
 
 /// The password is forgotten, and with it goes every token of the user.
@@ -124,17 +164,13 @@ async fn shut_out(app: App, caller: Principal, wanted: NameOrId) -> Result<Done,
         .unwrap_or(Err(Unavailable::Stale.into()))
 }
 
-async fn choose(
-    app: &App,
-    wanted: &NameOrId,
-    given: wire::change::UserUpdate,
-) -> Result<Uuid, Refusal> {
-    let token = given.activation_token.as_ref();
+async fn choose(app: &App, wish: &Wish) -> Result<Uuid, Refusal> {
+    let token = wish.token.as_ref();
     let token = token.map_or("", |token| token.expose_secret());
     let token: ActivationToken = token.parse()?;
-    let (user, stored) = redeemable(app, wanted, &token)?;
+    let (user, stored) = redeemable(app, &wish.wanted, &token)?;
     let missing = Refusal::Malformed("password is required.");
-    let password: Password = chosen(given.password.as_ref().ok_or(missing)?)?;
+    let password: Password = chosen(wish.password.as_ref().ok_or(missing)?)?;
     let credential = Credential::Password(app.hashed(user, password).await?);
     let replaced = app
         .registrar()

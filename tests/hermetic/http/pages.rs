@@ -871,3 +871,82 @@ async fn somebody_sees_and_changes_their_own_devices_only() {
         .expect(200)
         .says("No computer is logged in as you");
 }
+
+#[tokio::test]
+async fn somebody_with_a_token_chooses_a_password_once() {
+    let scene = Scene::new().await;
+    let mut api = scene.browser();
+    let login = "username=ana&password=password+of+ana";
+    let login = api
+        .send("POST", "/api/v1/login", "", login)
+        .await
+        .expect(200);
+    let json = |page: &Page| serde_json::from_str::<serde_json::Value>(&page.body).unwrap();
+    let bearer = json(&login)["access_token"].as_str().unwrap().to_owned();
+    let bearer = format!("authorization: Bearer {bearer}\r\n");
+    let made = r#"{"name": "eve", "is_admin": false}"#;
+    let request = format!(
+        "POST /api/v1/users HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{bearer}\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{made}",
+        made.len()
+    );
+    let made = scene.served.exchange(request.as_bytes()).await;
+    let (_, made) = made.split_once("\r\n\r\n").unwrap();
+    let made: serde_json::Value = serde_json::from_str(made).unwrap();
+    let token = made["body"]["activation_token"].as_str().unwrap();
+    let id = made["id"].as_str().unwrap();
+    let link = format!("/activate-user?user={id}&username=eve&token={token}");
+
+    let mut eve = scene.browser();
+    let page = eve.get(&link).await.expect(200);
+    page.says("Choose a password")
+        .says(&format!("value=\"{id}\""));
+    let csrf = page.csrf("activate-user");
+    let choose = async |browser: &mut Browser<'_>, token: &str, password: &str, again: &str| {
+        let fields = [
+            ("csrf", &*csrf),
+            ("user", id),
+            ("token", token),
+            ("password", password),
+            ("again", again),
+        ];
+        browser.post("/activate-user", &fields).await
+    };
+    choose(&mut eve, token, "password of eve", "another")
+        .await
+        .expect(400)
+        .says("differ");
+    choose(&mut eve, token, "short", "short")
+        .await
+        .expect(400)
+        .says("cannot be used");
+    // Nobody is told what of it is wrong: the token, the user, or that it was used.
+    let wrong = "0".repeat(64);
+    let used = "This link was used, its time is over, or it is not for this user.";
+    choose(&mut eve, &wrong, "password of eve", "password of eve")
+        .await
+        .expect(401)
+        .says(used);
+    let mut other = scene.browser();
+    other.get(&link).await.expect(200);
+    choose(&mut other, token, "password of eve", "password of eve")
+        .await
+        .expect(403);
+    let done = choose(&mut eve, token, "password of eve", "password of eve")
+        .await
+        .expect(200);
+    done.says("Your password is set");
+    choose(&mut eve, token, "password of eve", "password of eve")
+        .await
+        .expect(401)
+        .says(used);
+    eve.log_in("eve", "devices").await;
+    for _ in 0..150 {
+        let page = choose(&mut eve, &wrong, "password of eve", "password of eve").await;
+        if page.status == 429 {
+            page.says("Too many attempts").header("retry-after");
+            return;
+        }
+    }
+    panic!("tokens may be tried without end");
+}
