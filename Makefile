@@ -4,6 +4,8 @@ CACHE := $(or $(ZENOP_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/zenop)
 ZENML_VERSION := 0.98.0
 VENV := $(CACHE)/zenml-$(ZENML_VERSION)
 SERVER_VENV := $(CACHE)/zenml-server-$(ZENML_VERSION)
+# Raise the number with the versions.
+TOOLS := $(CACHE)/python-tools-1
 DENY := $(CACHE)/cargo/bin/cargo-deny
 # The machine's own architecture: a static binary for it is the image.
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
@@ -12,9 +14,10 @@ CLUSTER := target/debug/zenop-cluster
 
 export ZENOP_ZENML := $(VENV)/bin/zenml
 export ZENOP_ZENML_SERVER := $(SERVER_VENV)/bin/python
+export ZENOP_TOOLS := $(TOOLS)/bin
 export ZENOP_IMAGE_BINARY := $(CURDIR)/$(IMAGE_BINARY)
 
-.PHONY: help demo test node-test bench check generate needs image zenml zenml-server browser cluster-tool
+.PHONY: help demo test node-test bench fuzz check generate needs image zenml zenml-server browser python-tools cluster-tool
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -23,7 +26,7 @@ help: ## list the targets
 demo: needs cluster-tool image zenml ## the whole idea on a real Kubernetes, in a few minutes; KEEP=1 leaves it up
 	KEEP=$(KEEP) cluster/demo.sh
 
-test: needs zenml browser ## every test but those of real pods
+test: needs zenml browser python-tools ## every test but those of real pods
 	cargo test --workspace
 
 node-test: needs cluster-tool image zenml ## the tests of real pods (root on Linux)
@@ -32,6 +35,9 @@ node-test: needs cluster-tool image zenml ## the tests of real pods (root on Lin
 
 bench: needs zenml-server ## the ratios of what zenop does to what the machine could do; ONLY=reconcile, latency, rest, door or polls
 	cargo bench --bench ratios -- $(ONLY)
+
+fuzz: needs ## a million cases of every parser that sees bytes of strangers; CASES= for another number
+	PROPTEST_CASES=$(or $(CASES),1000000) cargo test --release --test hermetic fuzz -- --nocapture
 
 check: needs $(DENY) ## formatting, lints, docs, dependencies, generated files, chart
 	cargo fmt --all --check
@@ -71,6 +77,13 @@ $(SERVER_VENV)/bin/uvicorn:
 	@echo "installing the zenml server $(ZENML_VERSION), to measure against: two minutes"
 	python3 -m venv $(SERVER_VENV)
 	$(SERVER_VENV)/bin/pip install --quiet "zenml[server]==$(ZENML_VERSION)"
+
+python-tools: $(TOOLS)/bin/schemathesis
+
+$(TOOLS)/bin/schemathesis:
+	@echo "installing an OAuth client and a tester of OpenAPI documents: about a minute"
+	python3 -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet authlib==1.9.9 requests==2.34.2 schemathesis==4.32.5
 
 $(DENY):
 	@echo "building cargo-deny: some minutes, once"

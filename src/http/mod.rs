@@ -15,6 +15,7 @@ mod limiter;
 mod list;
 mod oauth;
 mod once;
+mod openapi;
 mod pages;
 mod passwords;
 mod polls;
@@ -50,6 +51,7 @@ use basic::Pairs;
 use layers::{Metrics, SecureHeaders};
 use limiter::Limiter;
 use once::Answers;
+use openapi::Document;
 use pages::Bursts;
 use polls::Polls;
 use slow_work::SlowWork;
@@ -116,6 +118,7 @@ struct Inner {
     pairs: Pairs,
     slow: SlowWork,
     headers: SecureHeaders,
+    document: Document,
     metrics: Metrics,
     requests: AtomicU32,
 }
@@ -138,6 +141,7 @@ impl App {
             passwords: SlowWork::new(passwords::PLACES),
             slow: SlowWork::new(slow::PLACES),
             headers: SecureHeaders::default(),
+            document: Document::new(),
             metrics: Metrics::register(router::paths(), registry),
             requests: AtomicU32::new(0),
         }))
@@ -219,6 +223,10 @@ impl App {
 
     fn headers(&self) -> &SecureHeaders {
         &self.0.headers
+    }
+
+    fn document(&self) -> &Document {
+        &self.0.document
     }
 
     fn metrics(&self) -> &Metrics {

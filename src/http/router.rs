@@ -14,6 +14,7 @@ use super::{
     App, Refusal,
     access::{Access, Guarded},
     layers::around,
+    openapi,
     pages,
     routes::{
         activation, api_keys, change_accounts, change_devices, change_keys, change_users,
@@ -39,6 +40,7 @@ fn table() -> Table {
     use Method as M;
     Table::default()
         // What one needs to find and enter the server.
+        .row(M::GET,    openapi::PATH,              Anyone,  info::openapi)
         .row(M::GET,    "/api/v1/info",             Anyone,  info::info)
         .row(M::GET,    "/api/v1/version",          Anyone,  info::version)
         .row(M::POST,   "/api/v1/login",            Anyone,  login::login)

@@ -1,16 +1,17 @@
 //! Accounts and API keys (zenml-wire 8, 12).
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{Resource, Time};
+use super::{Id, Resource, Time};
 
 /// A service account.
 pub type ServiceAccount<'a> = Resource<'a, ServiceAccountBody<'a>, ServiceAccountMetadata<'a>>;
 
 /// What every answer shows of a service account.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ServiceAccountBody<'a> {
     /// When it was made.
     pub created: Time,
@@ -25,11 +26,12 @@ pub struct ServiceAccountBody<'a> {
 }
 
 /// What a hydrated answer shows of a service account.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ServiceAccountMetadata<'a> {
     /// What it is for.
     pub description: &'a str,
     /// Its id at an identity provider.
+    #[schemars(with = "Option<Id>")]
     pub external_user_id: Option<Uuid>,
 }
 
@@ -37,7 +39,7 @@ pub struct ServiceAccountMetadata<'a> {
 pub type ApiKey<'a> = Resource<'a, ApiKeyBody<'a>, ApiKeyMetadata<'a>>;
 
 /// What every answer shows of an API key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ApiKeyBody<'a> {
     /// When it was made.
     pub created: Time,
@@ -52,7 +54,7 @@ pub struct ApiKeyBody<'a> {
 }
 
 /// What a hydrated answer shows of an API key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ApiKeyMetadata<'a> {
     /// What it is for.
     pub description: &'a str,
@@ -68,7 +70,7 @@ pub struct ApiKeyMetadata<'a> {
 pub type User<'a> = Resource<'a, UserBody<'a>, UserMetadata<'a>>;
 
 /// What every answer shows of a user.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct UserBody<'a> {
     /// When it was made.
     pub created: Time,
@@ -87,19 +89,21 @@ pub struct UserBody<'a> {
     /// Whether it may administer.
     pub is_admin: bool,
     /// The project to begin with.
+    #[schemars(with = "Option<Id>")]
     pub default_project_id: Option<Uuid>,
     /// A picture.
     pub avatar_url: Option<&'a str>,
 }
 
 /// What a hydrated answer shows of a user.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct UserMetadata<'a> {
     /// When the password was last changed.
     pub password_changed_at: Option<Time>,
     /// The mail address.
     pub email: Option<&'a str>,
     /// Its id at an identity provider.
+    #[schemars(with = "Option<Id>")]
     pub external_user_id: Option<Uuid>,
     /// What clients keep about it.
     pub user_metadata: Map<String, Value>,

@@ -2,14 +2,15 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Time, account::User};
+use super::{Id, Time, account::User};
 
 /// The form of a device that asks to be authorized. Members that are not known are ignored.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub struct DeviceAuthorizationForm {
     /// The id that the client gave itself.
     #[serde(default)]
@@ -20,7 +21,7 @@ pub struct DeviceAuthorizationForm {
 }
 
 /// The answer to it (RFC 8628, 3.2).
-#[derive(Clone, Serialize)]
+#[derive(Clone, Serialize, JsonSchema)]
 pub struct DeviceAuthorization<'a> {
     /// What the device polls with.
     pub device_code: &'a str,
@@ -43,9 +44,10 @@ impl fmt::Debug for DeviceAuthorization<'_> {
 }
 
 /// What a person decided on a device.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct DeviceVerification {
     /// The code that the person was shown.
+    #[schemars(with = "String")]
     pub user_code: SecretString,
     /// Whether the device is to be trusted.
     #[serde(default)]
@@ -53,7 +55,7 @@ pub struct DeviceVerification {
 }
 
 /// What is to be changed of a device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub struct DeviceUpdate {
     /// Whether it is to be locked.
     #[serde(default)]
@@ -61,7 +63,7 @@ pub struct DeviceUpdate {
 }
 
 /// A device. It has no name, unlike any other [`Resource`](super::Resource).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Device<'a> {
     /// What every answer shows.
     pub body: DeviceBody<'a>,
@@ -70,28 +72,31 @@ pub struct Device<'a> {
     /// Whose it is.
     pub resources: DeviceResources<'a>,
     /// Its id.
+    #[schemars(with = "Id")]
     pub id: Uuid,
     /// Always false.
     pub permission_denied: bool,
 }
 
 /// Whose a device is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeviceResources<'a> {
     /// Who approved it; nobody yet, if it waits for that.
     pub user: Option<User<'a>>,
 }
 
 /// What every answer shows of a device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeviceBody<'a> {
     /// When it was made.
     pub created: Time,
     /// When it last changed.
     pub updated: Time,
     /// Whose it is.
+    #[schemars(with = "Option<Id>")]
     pub user_id: Option<Uuid>,
     /// The id that its client gave itself.
+    #[schemars(with = "Id")]
     pub client_id: Uuid,
     /// When it is over.
     pub expires: Option<Time>,
@@ -108,7 +113,7 @@ pub struct DeviceBody<'a> {
 }
 
 /// What a hydrated answer shows of a device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeviceMetadata<'a> {
     /// Its release of Python.
     pub python_version: Option<&'a str>,

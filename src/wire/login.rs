@@ -2,12 +2,15 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
+use super::Id;
+
 /// The form that a client sends. An empty field counts as absent.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub struct LoginForm {
     /// How it wants to log in; where it is missing, the other fields tell.
     #[serde(default, deserialize_with = "filled")]
@@ -17,12 +20,14 @@ pub struct LoginForm {
     pub username: Option<String>,
     /// The password, or the API key.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub password: Option<SecretString>,
     /// The id that a device's client gave itself.
     #[serde(default, deserialize_with = "filled")]
     pub client_id: Option<String>,
     /// The code of a device.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub device_code: Option<SecretString>,
 }
 
@@ -75,7 +80,7 @@ impl fmt::Display for Grant {
 }
 
 /// The answer to a login. All members are always there.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct Token<'a> {
     /// The token.
     pub access_token: &'a str,
@@ -90,6 +95,7 @@ pub struct Token<'a> {
     /// Never there.
     pub scope: Option<&'a str>,
     /// Never there.
+    #[schemars(with = "Option<Id>")]
     pub device_id: Option<Uuid>,
     /// Never there.
     pub device_metadata: Option<&'a str>,

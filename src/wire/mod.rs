@@ -1,4 +1,4 @@
-//! Bodies of requests and answers, in ZenML's words. serde only: knows nothing of the crate.
+//! Bodies of requests and answers, in ZenML's words, and their schemas. Knows nothing of the crate.
 //!
 //! Answers borrow what they show, so that rendering a list copies no text.
 
@@ -6,11 +6,13 @@ pub mod account;
 pub mod change;
 pub mod device;
 pub mod error;
+mod id;
 pub mod login;
 pub mod resource;
 pub mod server;
 pub mod stack;
 mod time;
 
+use id::Id;
 pub use resource::{Page, Resource};
 pub use time::Time;

@@ -1,10 +1,13 @@
 //! The envelope of every stored object, and the page of a list (zenml-wire 1).
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::Id;
+
 /// A stored object: `body` always, `metadata` when it is hydrated.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Resource<'a, B, M, R = ()> {
     /// What every answer shows.
     pub body: B,
@@ -13,6 +16,7 @@ pub struct Resource<'a, B, M, R = ()> {
     /// What it refers to.
     pub resources: Option<R>,
     /// Its id.
+    #[schemars(with = "Id")]
     pub id: Uuid,
     /// Always false: what may not be seen is not there.
     pub permission_denied: bool,
@@ -35,7 +39,7 @@ impl<'a, B, M, R> Resource<'a, B, M, R> {
 }
 
 /// One page of a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Page<T> {
     /// Which page, counted from 1.
     pub index: usize,

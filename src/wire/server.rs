@@ -1,13 +1,14 @@
 //! What a server says about itself (zenml-wire 12).
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::Time;
+use super::{Id, Time};
 
 /// The answer of `GET /settings`, which has neither id nor name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ServerSettings<'a> {
     /// All that there is.
     pub body: SettingsBody<'a>,
@@ -18,9 +19,10 @@ pub struct ServerSettings<'a> {
 }
 
 /// What may be set of a server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SettingsBody<'a> {
     /// The server's id.
+    #[schemars(with = "Id")]
     pub server_id: Uuid,
     /// Its name.
     pub server_name: &'a str,
@@ -41,7 +43,7 @@ pub struct SettingsBody<'a> {
 }
 
 /// The answer of `GET /statistics`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Statistics {
     /// How many stacks there are.
     pub stacks: u32,
@@ -55,9 +57,10 @@ pub struct Statistics {
 pub const VERSION: &str = "0.98.0";
 
 /// The answer of `GET /info`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Info<'a> {
     /// The server's id: issuer and audience of its tokens.
+    #[schemars(with = "Id")]
     pub id: Uuid,
     /// Its name.
     pub name: &'a str,
@@ -90,10 +93,12 @@ pub struct Info<'a> {
     /// Of the commercial edition.
     pub pro_api_url: Option<&'a str>,
     /// Of the commercial edition.
+    #[schemars(with = "Option<Id>")]
     pub pro_organization_id: Option<Uuid>,
     /// Of the commercial edition.
     pub pro_organization_name: Option<&'a str>,
     /// Of the commercial edition.
+    #[schemars(with = "Option<Id>")]
     pub pro_workspace_id: Option<Uuid>,
     /// Of the commercial edition.
     pub pro_workspace_name: Option<&'a str>,

@@ -1,8 +1,9 @@
 //! Times as ZenML writes them: UTC, without a zone, microseconds unless they are zero.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use jiff::{Timestamp, tz::Offset};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
 /// A moment as ZenML writes it: `2026-11-22T17:41:04.803275`.
@@ -16,6 +17,20 @@ impl fmt::Display for Time {
             0 => write!(f, "{shown:.0}"),
             _ => write!(f, "{shown:.6}"),
         }
+    }
+}
+
+impl JsonSchema for Time {
+    fn schema_name() -> Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "UTC, without a zone.",
+            "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?$",
+        })
     }
 }
 

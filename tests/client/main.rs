@@ -21,6 +21,7 @@ mod driver;
 mod freshness;
 mod harm;
 mod imported;
+mod interop;
 mod propagation;
 mod revocation;
 mod rotation;

@@ -9,6 +9,7 @@
 )]
 
 mod chart;
+mod fuzz;
 mod http;
 #[path = "../support/mod.rs"]
 mod support;

@@ -5,7 +5,7 @@
 use jiff::{Timestamp, civil::DateTime, tz::Offset};
 use uuid::{Uuid, fmt::Simple};
 
-use super::{Type, Value, pattern::Pattern, query::flag};
+use super::{Holds, Value, pattern::Pattern, query::flag};
 use crate::http::Refusal;
 
 /// The longest operand that is a pattern.
@@ -132,7 +132,7 @@ const TOO_LONG: Refusal = Refusal::Filter("A pattern has at most 255 characters.
 
 impl Test {
     /// Reads a parameter of a column that holds `holds`.
-    pub(super) fn read(holds: Type, value: &str) -> Result<Self, Refusal> {
+    pub(super) fn read(holds: Holds, value: &str) -> Result<Self, Refusal> {
         let (operator, operand) = Operator::split(value);
         if let Operator::IsNull | Operator::IsNotNull = operator {
             let null = operator == Operator::IsNull;
@@ -142,10 +142,10 @@ impl Test {
             };
         }
         match holds {
-            Type::Bool => Self::bool(operator, operand),
-            Type::Time => Self::time(operator, operand),
-            Type::Text => Self::text(operator, operand),
-            Type::Id => Self::id(operator, operand),
+            Holds::Bool => Self::bool(operator, operand),
+            Holds::Time => Self::time(operator, operand),
+            Holds::Text => Self::text(operator, operand),
+            Holds::Id => Self::id(operator, operand),
         }
     }
 

@@ -42,7 +42,7 @@ impl From<Option<Timestamp>> for Value<'_> {
 
 /// What a column holds, which decides how it may be filtered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Type {
+pub(super) enum Holds {
     /// Ids.
     Id,
     /// Texts.
@@ -57,30 +57,48 @@ enum Type {
 #[derive(Debug)]
 pub(super) struct Column<T> {
     name: &'static str,
-    holds: Type,
+    holds: Holds,
     of: Of<T>,
+}
+
+/// A column as clients know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Filter {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// What it holds.
+    pub(super) holds: Holds,
+}
+
+/// The columns as clients know them.
+pub(super) fn filters<T>(columns: &[Column<T>]) -> Vec<Filter> {
+    let filter = |column: &Column<T>| Filter {
+        name: column.name,
+        holds: column.holds,
+    };
+    columns.iter().map(filter).collect()
 }
 
 type Of<T> = for<'a> fn(&'a T, Timestamp) -> Value<'a>;
 
 impl<T> Column<T> {
     pub(super) const fn id(name: &'static str, of: Of<T>) -> Self {
-        let holds = Type::Id;
+        let holds = Holds::Id;
         Self { name, holds, of }
     }
 
     pub(super) const fn text(name: &'static str, of: Of<T>) -> Self {
-        let holds = Type::Text;
+        let holds = Holds::Text;
         Self { name, holds, of }
     }
 
     pub(super) const fn time(name: &'static str, of: Of<T>) -> Self {
-        let holds = Type::Time;
+        let holds = Holds::Time;
         Self { name, holds, of }
     }
 
     pub(super) const fn bool(name: &'static str, of: Of<T>) -> Self {
-        let holds = Type::Bool;
+        let holds = Holds::Bool;
         Self { name, holds, of }
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
-use super::{Column, Type, filter::Test};
+use super::{Column, Holds, filter::Test};
 use crate::http::Refusal;
 
 /// No page is larger.
@@ -87,7 +87,7 @@ impl<T> Query<T> {
     /// Of a column that is yes or no the last condition counts, of others all do.
     fn add(&mut self, column: &'static Column<T>, value: &str) -> Result<(), Refusal> {
         let test = Test::read(column.holds, value)?;
-        if column.holds == Type::Bool {
+        if column.holds == Holds::Bool {
             self.conditions.retain(|c| !std::ptr::eq(c.column, column));
         }
         if self.conditions.len() == MAX_CONDITIONS {

@@ -9,7 +9,7 @@ use crate::{
     http::{
         App, Refusal,
         extract::{Hydrate, Identified, NameOrId, OwnedBy},
-        list::{Column, Value},
+        list::{self, Column, Filter, Value},
     },
     wire::{
         Time,
@@ -27,6 +27,11 @@ const COLUMNS: &[Column<Key>] = &[
     Column::time("last_login", |k, _| k.last_used().into()),
     Column::time("last_rotated", |k, _| k.last_rotated.into()),
 ];
+
+/// What a list of them may be filtered and sorted by.
+pub(in crate::http) fn filters() -> Vec<Filter> {
+    list::filters(COLUMNS)
+}
 
 /// `GET /service_accounts/{id}/api_keys`.
 pub(in crate::http) async fn list(

@@ -11,7 +11,7 @@ use crate::{
     http::{
         App, Refusal,
         extract::{Hydrate, Identified, NameOrId, Named},
-        list::{Column, Value},
+        list::{self, Column, Filter, Value},
     },
     store::Settings,
     wire::{
@@ -62,6 +62,11 @@ const PROJECT_COLUMNS: &[Column<Constant>] = &[
     Column::text("display_name", |_, _| Value::Text(NAME)),
 ];
 
+/// What a list of them may be filtered and sorted by.
+pub(in crate::http) fn project_filters() -> Vec<Filter> {
+    list::filters(PROJECT_COLUMNS)
+}
+
 const STACK_COLUMNS: &[Column<Constant>] = &[
     Column::id("id", |c, _| Value::Id(c.id)),
     Column::time("created", |c, _| Value::Time(c.created)),
@@ -72,6 +77,11 @@ const STACK_COLUMNS: &[Column<Constant>] = &[
     Column::id("component_id", |_, _| Value::Null),
     Column::id("component", |_, _| Value::Null),
 ];
+
+/// What a list of them may be filtered and sorted by.
+pub(in crate::http) fn stack_filters() -> Vec<Filter> {
+    list::filters(STACK_COLUMNS)
+}
 
 /// `GET /projects`.
 pub(in crate::http) async fn projects(

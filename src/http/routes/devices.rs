@@ -16,7 +16,7 @@ use crate::{
         App, Caller, Refusal,
         decisions::{self, Code, Decider},
         extract::{ClientAddress, Hydrate, Identified},
-        list::{Column, Value},
+        list::{self, Column, Filter, Value},
     },
     store,
     wire::{
@@ -52,6 +52,11 @@ const COLUMNS: &[Column<Shown>] = &[
     Column::time("last_login", |d, _| d.last_used.into()),
     Column::text("user", |d, _| Value::Text(&d.owner_name)),
 ];
+
+/// What a list of them may be filtered and sorted by.
+pub(in crate::http) fn filters() -> Vec<Filter> {
+    list::filters(COLUMNS)
+}
 
 /// `GET /devices`.
 pub(in crate::http) async fn list(

@@ -86,3 +86,8 @@ pub(in crate::http) async fn statistics() -> Result<Response, Refusal> {
         projects: 1,
     })
 }
+
+/// `GET /openapi.json`.
+pub(in crate::http) async fn openapi(State(app): State<App>) -> Response {
+    app.document().answer()
+}

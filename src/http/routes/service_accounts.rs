@@ -9,7 +9,7 @@ use crate::{
     http::{
         App, Refusal,
         extract::{Hydrate, NameOrId, Named},
-        list::{Column, Value},
+        list::{self, Column, Filter, Value},
     },
     wire::{
         Time,
@@ -26,6 +26,11 @@ const COLUMNS: &[Column<Account>] = &[
     Column::bool("active", |a, now| Value::Bool(a.is_active(now))),
     Column::id("external_user_id", |_, _| Value::Null),
 ];
+
+/// What a list of them may be filtered and sorted by.
+pub(in crate::http) fn filters() -> Vec<Filter> {
+    list::filters(COLUMNS)
+}
 
 /// `GET /service_accounts`.
 pub(in crate::http) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Refusal> {

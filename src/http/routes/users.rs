@@ -8,7 +8,7 @@ use crate::{
     http::{
         App, Caller, Refusal,
         extract::{Hydrate, NameOrId, Named},
-        list::{Column, Value},
+        list::{self, Column, Filter, Value},
     },
     wire::{
         Time,
@@ -26,6 +26,11 @@ const COLUMNS: &[Column<User>] = &[
     Column::bool("is_admin", |user, _| Value::Bool(user.admin)),
     Column::id("external_user_id", |_, _| Value::Null),
 ];
+
+/// What a list of them may be filtered and sorted by.
+pub(in crate::http) fn filters() -> Vec<Filter> {
+    list::filters(COLUMNS)
+}
 
 /// `GET /users`.
 pub(in crate::http) async fn list(

@@ -4,15 +4,16 @@
 mod audit;
 mod canary;
 mod changes;
-mod client;
+pub mod client;
 mod cors;
 mod devices;
 mod floods;
 mod headers;
 mod keys;
-mod limits;
+pub mod limits;
 mod lists;
 mod oauth_client;
+mod openapi;
 mod pages;
 mod refusals;
 mod routes;

@@ -1,0 +1,193 @@
+//! Clients that know nothing of us: an OAuth client, ZenML's own reader of refusals, and a program
+//! that tries whatever the OpenAPI document allows, and what it does not.
+
+use std::{path::PathBuf, process::Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::Command,
+    time::timeout,
+};
+
+use crate::{
+    door::{Sidecar, delivered, free_address, set_up},
+    support::{PATIENCE, account, site, with},
+    zenml::{cached, client},
+};
+
+const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/client");
+
+/// Python with the tools of these tests: `ZENOP_TOOLS`, else where `make python-tools` puts it.
+fn tools() -> Result<PathBuf> {
+    cached("ZENOP_TOOLS", "python-tools-1/bin", "make python-tools")
+}
+
+fn python(program: PathBuf) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("LANG", "C.UTF-8")
+        .env("ZENML_ANALYTICS_OPT_IN", "false")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+#[tokio::test]
+async fn an_independent_oauth_client_completes_the_device_flow() -> Result<()> {
+    site("interop-oauth", async |site| {
+        let address = free_address()?;
+        let fast = [("spec.auth", json!({"device": {"pollInterval": "1s"}}))];
+        let _operator = set_up(site, address, &fast).await?;
+        let sidecar = Sidecar::start(site, address).await?;
+        let key = delivered(site, "main-key").await?;
+        let mut process = python(tools()?.join("python"))
+            .args([
+                &format!("{HERE}/python/device.py"),
+                &format!("http://{address}"),
+            ])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(process.stdout.take().context("no output")?).lines();
+        let talk = async {
+            let told: Value = serde_json::from_str(&lines.next_line().await?.context("no link")?)?;
+            let link = told["verification_uri_complete"]
+                .as_str()
+                .context("no link")?;
+            let device = link.split(['=', '&']).nth(1).context("no device")?;
+            let decision = json!({"user_code": told["user_code"], "trusted_device": false});
+            let path = format!("/{device}/verify");
+            let answer = sidecar.on_device("PUT", &path, &key, &decision).await?;
+            answer.expect(200)?;
+            lines.next_line().await?.context("it ends without a token")
+        };
+        let told = timeout(PATIENCE, talk).await.context("it goes on")??;
+        let told: Value = serde_json::from_str(&told)?;
+        ensure!(told["name"] == "ci", "{told}");
+        ensure!(
+            told["again"] == "expired_token",
+            "a code is good for once: {told}"
+        );
+        let errors = told["errors"].as_array().context("no errors")?;
+        ensure!(
+            errors.iter().all(|e| e == "authorization_pending"),
+            "{told}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// H14, H15: the whole of zenml-wire 3.2, as far as the sidecar has it.
+#[tokio::test]
+async fn h15_the_real_client_raises_the_very_exception() -> Result<()> {
+    site("interop-raised", async |site| {
+        let address = free_address()?;
+        let _operator = set_up(site, address, &[]).await?;
+        let admin = with(account("ci"), "spec.isAdmin", json!(true));
+        site.apply(&admin).await?;
+        let sidecar = Sidecar::start(site, address).await?;
+        let key = delivered(site, "main-key").await?;
+        let bearer = json!({"Authorization": format!("Bearer {key}"), "Content-Type": "application/json"});
+        let by = |method: &str, path: &str, body: Value| {
+            json!({
+                "method": method, "path": format!("/api/v1{path}"), "headers": bearer,
+                "body": body.to_string(),
+            })
+        };
+        let form = json!({"Content-Type": "application/x-www-form-urlencoded"});
+        let login = |body: &str| {
+            json!({"method": "POST", "path": "/api/v1/login", "headers": form, "body": body})
+        };
+        let nobody = json!({"method": "GET", "path": "/api/v1/users"});
+        let new = json!({"name": "ci", "active": true});
+        let long = "x".repeat(20_000);
+        let rows = [
+            (by("GET", "/users?page=9", Value::Null), 400, "ValueError"),
+            (login("grant_type=bogus"), 400, "ValueError"),
+            (nobody, 401, "AuthorizationException"),
+            (login("username=nobody&password=wrong"), 401, "CredentialsNotValid"),
+            (login("password=ZENKEY_x"), 401, "CredentialsNotValid"),
+            (by("PUT", "/activate", json!({})), 403, "IllegalOperationError"),
+            (by("GET", "/service_accounts/nosuch", Value::Null), 404, "KeyError"),
+            (by("GET", "/users/nosuch", Value::Null), 404, "KeyError"),
+            (by("GET", "/nosuch", Value::Null), 404, "KeyError"),
+            (by("PATCH", "/users", Value::Null), 405, "MethodNotAllowedError"),
+            (by("POST", "/service_accounts", new), 409, "EntityExistsError"),
+            (by("POST", "/service_accounts", json!({})), 422, "ValueError"),
+            (by("GET", "/users?active=maybe", Value::Null), 422, "ValueError"),
+            (by("GET", "/users?page=0", Value::Null), 422, "ValueError"),
+            // A status that the client does not know is this to it.
+            (by("POST", "/users", json!({"name": long})), 413, "RuntimeError"),
+        ];
+        let mut process = python(client()?.with_file_name("python"))
+            .args([&format!("{HERE}/python/exceptions.py"), &format!("http://{address}")])
+            .env("HOME", std::env::temp_dir())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut stdin = process.stdin.take().context("no input")?;
+        let mut lines = BufReader::new(process.stdout.take().context("no output")?).lines();
+        for (asked, status, class) in rows {
+            stdin.write_all(format!("{asked}\n").as_bytes()).await?;
+            let told = timeout(PATIENCE, lines.next_line()).await.context("no answer")??;
+            let told: Value = serde_json::from_str(&told.context("it ended")?)?;
+            ensure!(
+                told["status"] == status && told["class"] == class,
+                "{asked}: wanted {status} {class}, got {told}"
+            );
+            ensure!(told["text"].as_str().is_some_and(|text| status == 413 || !text.is_empty()), "{told}");
+        }
+        drop(sidecar);
+        Ok(())
+    })
+    .await
+}
+
+/// H19: what the document says is true, whatever is asked. `ZENOP_EXAMPLES` for more of it.
+#[tokio::test]
+async fn h19_the_openapi_document_is_kept() -> Result<()> {
+    site("interop-openapi", async |site| {
+        let address = free_address()?;
+        let off = [("spec.auth", json!({"rateLimit": {"global": "off"}}))];
+        let _operator = set_up(site, address, &off).await?;
+        let admin = with(account("ci"), "spec.isAdmin", json!(true));
+        site.apply(&admin).await?;
+        let _sidecar = Sidecar::start(site, address).await?;
+        let key = delivered(site, "main-key").await?;
+        let examples = std::env::var("ZENOP_EXAMPLES").unwrap_or_else(|_| "10".into());
+        for header in [None, Some(format!("Authorization: Bearer {key}"))] {
+            let home = tempfile::tempdir()?;
+            let mut command = python(tools()?.join("schemathesis"));
+            command
+                .env("HOME", home.path())
+                .current_dir(home.path())
+                .args(["--config-file", &format!("{HERE}/schemathesis.toml")])
+                .args(["run", &format!("http://{address}/openapi.json")])
+                .args(["--checks", "all", "--seed", "1", "--workers", "1"])
+                .args(["--max-examples", &examples])
+                .args(["--continue-on-failure", "--no-color"])
+                .args(["--request-timeout", "30"]);
+            if let Some(header) = &header {
+                command.args(["--header", header]);
+            }
+            let output = timeout(PATIENCE * 20, command.output())
+                .await
+                .context("it goes on")??;
+            let told = String::from_utf8_lossy(&output.stdout);
+            let told = told.replace(&key, "(the key)");
+            println!("{told}");
+            ensure!(
+                output.status.success(),
+                "as {}:\n{told}{}",
+                header.map_or("nobody", |_| "an administrator"),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(())
+    })
+    .await
+}
