@@ -249,16 +249,14 @@ impl IntoResponse for Refusal {
             // The client does not try to log in after this one.
             Self::NoDefaultUser => raised(StatusCode::UNAUTHORIZED, "AuthorizationException"),
             Self::NoDevices => plain(StatusCode::FORBIDDEN),
-            Self::Unavailable(why) => (
-                [(RETRY_AFTER, retry_after(why))],
+            Self::Unavailable(why) => later(
+                retry_after(why),
                 raised(StatusCode::SERVICE_UNAVAILABLE, "RuntimeError"),
-            )
-                .into_response(),
-            Self::Busy => (
-                [(RETRY_AFTER, HeaderValue::from_static("1"))],
+            ),
+            Self::Busy => later(
+                HeaderValue::from_static("1"),
                 raised(StatusCode::SERVICE_UNAVAILABLE, "RuntimeError"),
-            )
-                .into_response(),
+            ),
             Self::AdminsOnly(_)
             | Self::ForeignPage
             | Self::Illegal(_)
@@ -280,11 +278,10 @@ impl IntoResponse for Refusal {
             }
             // Not 503: the client would repeat it for minutes before it shows the text.
             Self::NotTakenUp => raised(StatusCode::INTERNAL_SERVER_ERROR, "EntityCreationError"),
-            Self::NotChanged(NotChanged::Unreachable) => (
-                [(RETRY_AFTER, HeaderValue::from_static("2"))],
+            Self::NotChanged(NotChanged::Unreachable) => later(
+                HeaderValue::from_static("2"),
                 raised(StatusCode::SERVICE_UNAVAILABLE, "RuntimeError"),
-            )
-                .into_response(),
+            ),
             Self::NotChanged(NotChanged::Forbidden) => {
                 raised(StatusCode::INTERNAL_SERVER_ERROR, "RuntimeError")
             }
@@ -298,16 +295,14 @@ impl IntoResponse for Refusal {
             Self::Form(_) | Self::Grant(_) | Self::UnknownGrant | Self::BrokenBody => {
                 plain(StatusCode::BAD_REQUEST)
             }
-            Self::TooMany(over) => (
-                [(RETRY_AFTER, HeaderValue::from(over.retry_after))],
+            Self::TooMany(over) => later(
+                HeaderValue::from(over.retry_after),
                 plain(StatusCode::TOO_MANY_REQUESTS),
-            )
-                .into_response(),
-            Self::Crowded(over) => (
-                [(RETRY_AFTER, HeaderValue::from(over.retry_after))],
+            ),
+            Self::Crowded(over) => later(
+                HeaderValue::from(over.retry_after),
                 raised(StatusCode::SERVICE_UNAVAILABLE, "RuntimeError"),
-            )
-                .into_response(),
+            ),
             Self::NotFound => plain(StatusCode::NOT_FOUND),
             Self::Method(allowed) => {
                 ([(ALLOW, allowed)], plain(StatusCode::METHOD_NOT_ALLOWED)).into_response()
@@ -355,6 +350,12 @@ fn bare(text: &str) -> Response {
 fn filter(text: &str) -> Response {
     let detail = Exception("ValueError", text);
     (StatusCode::UNPROCESSABLE_ENTITY, Json(Raised { detail })).into_response()
+}
+
+/// When to come again, in seconds.
+fn later(seconds: HeaderValue, mut response: Response) -> Response {
+    response.headers_mut().insert(RETRY_AFTER, seconds);
+    response
 }
 
 /// What is left of the request is not read, so the connection ends with it.

@@ -149,11 +149,14 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
             return Err(Refusal::TooLarge);
         }
         let bytes = read(body).await?;
-        let value = serde_json::from_slice(&bytes);
+        const OTHER: Refusal =
+            Refusal::Malformed("The body is not the JSON object that this request wants.");
+        // An array would be read as the members of the object in their order.
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return Err(OTHER);
+        }
         // What serde says repeats the input.
-        let value = value.map_err(|_| {
-            Refusal::Malformed("The body is not the JSON object that this request wants.")
-        })?;
+        let value = serde_json::from_slice(&bytes).map_err(|_| OTHER)?;
         Ok(Self { bytes, value })
     }
 }

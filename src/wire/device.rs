@@ -14,6 +14,7 @@ use super::{Id, Time, account::User};
 pub struct DeviceAuthorizationForm {
     /// The id that the client gave itself.
     #[serde(default)]
+    #[schemars(required, with = "Id")]
     pub client_id: Option<String>,
     /// What it wants to be allowed.
     #[serde(default)]

@@ -108,7 +108,7 @@ async fn h15_the_real_client_raises_the_very_exception() -> Result<()> {
         let rows = [
             (by("GET", "/users?page=9", Value::Null), 400, "ValueError"),
             (login("grant_type=bogus"), 400, "ValueError"),
-            (nobody, 401, "AuthorizationException"),
+            (nobody, 401, "CredentialsNotValid"),
             (login("username=nobody&password=wrong"), 401, "CredentialsNotValid"),
             (login("password=ZENKEY_x"), 401, "CredentialsNotValid"),
             (by("PUT", "/activate", json!({})), 403, "IllegalOperationError"),
@@ -152,7 +152,7 @@ async fn h15_the_real_client_raises_the_very_exception() -> Result<()> {
 async fn h19_the_openapi_document_is_kept() -> Result<()> {
     site("interop-openapi", async |site| {
         let address = free_address()?;
-        let off = [("spec.auth", json!({"rateLimit": {"global": "off"}}))];
+        let off = [("spec.auth", json!({"rateLimit": {"global": "none"}}))];
         let _operator = set_up(site, address, &off).await?;
         let admin = with(account("ci"), "spec.isAdmin", json!(true));
         site.apply(&admin).await?;

@@ -289,8 +289,7 @@ mod objects {
             let name = prop_oneof![member(), any::<String>()];
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-                prop::collection::vec((name, inner), 0..5)
-                    .prop_map(|members| Value::from_iter(members)),
+                prop::collection::vec((name, inner), 0..5).prop_map(Value::from_iter),
             ]
         })
     }
@@ -572,7 +571,6 @@ mod requests {
         let headers = prop::collection::vec(header(), 0..4);
         let anything = (path(), headers, body(), any::<bool>());
         let mut runner = TestRunner::new(ProptestConfig {
-            // Each change that is made is one that is there for all that follow.
             source_file: Some(file!()),
             ..ProptestConfig::default()
         });

@@ -27,6 +27,8 @@ pub(super) const PATH: &str = "/openapi.json";
 
 const TITLE: &str = "zenop: identities of a ZenML server";
 const SECURITY: &str = "bearer";
+const REPEATED: &str = "With the same UUID in the header `Idempotency-Key` it may be repeated: it is \
+                        answered as the first time.";
 
 /// The answer, made once.
 #[derive(Clone, Debug)]
@@ -98,24 +100,29 @@ fn shown(
     };
     let mut responses = refusals::of(route, operation);
     responses.insert("200".into(), answer);
-    let mut shown = json!({
-        "operationId": id(route),
-        "summary": operation.summary,
-        "parameters": parameters(route, operation),
-        "responses": responses,
-    });
+    let mut shown = Map::from_iter([
+        ("operationId".to_owned(), id(route).into()),
+        ("summary".into(), operation.summary.into()),
+        ("parameters".into(), parameters(route, operation).into()),
+        ("responses".into(), responses.into()),
+    ]);
     let body = match operation.body {
         Body::None => None,
         Body::Json(schema) => Some(("application/json", schema(asked))),
         Body::Form(schema) => Some(("application/x-www-form-urlencoded", schema(asked))),
     };
     if let Some((kind, schema)) = body {
-        shown["requestBody"] = json!({"required": true, "content": {kind: {"schema": schema}}});
+        let body = json!({"required": true, "content": {kind: {"schema": schema}}});
+        shown.insert("requestBody".into(), body);
     }
     if route.access != Access::Anyone {
-        shown["security"] = json!([{SECURITY: []}]);
+        shown.insert("security".into(), json!([{SECURITY: []}]));
     }
-    shown
+    if route.access != Access::Anyone && route.method != Method::GET {
+        // No parameter: that the same one goes with the same body only, no schema can say.
+        shown.insert("description".into(), REPEATED.into());
+    }
+    shown.into()
 }
 
 /// `get_service_accounts_account_api_keys`.
@@ -136,15 +143,12 @@ fn parameters(route: &Route, operation: &Operation) -> Vec<Value> {
     parameters.extend(match operation.query {
         Query::None => Vec::new(),
         Query::Hydrate => vec![hydrate(true)],
+        Query::Waiting => vec![
+            hydrate(true),
+            query("user_code", &json!({"type": "string"})),
+        ],
         Query::List(filters) => list(&filters()),
     });
-    if route.access != Access::Anyone && route.method != Method::GET {
-        parameters.push(json!({
-            "name": "Idempotency-Key", "in": "header", "required": false,
-            "description": "The same for a request that is repeated: it is answered as the first was.",
-            "schema": {"type": "string", "format": "uuid"},
-        }));
-    }
     parameters
 }
 

@@ -19,6 +19,8 @@ pub(super) enum Query {
     None,
     /// Whether the metadata of a single object is shown.
     Hydrate,
+    /// The same, and the code that a person was shown of what waits.
+    Waiting,
     /// Pages, filters and sorting.
     List(fn() -> Vec<Filter>),
 }
@@ -110,7 +112,7 @@ fn entrance(row: Row<'_>) -> Option<Operation> {
         .takes_form::<login::LoginForm>()
         .refused(&[401, 403, 429]),
         ("GET", "/api/v1/settings") => {
-            Operation::shows::<server::ServerSettings<'_>>("How the server is set up.")
+            Operation::answers::<server::ServerSettings<'_>>("How the server is set up.")
         }
         ("PUT", "/api/v1/settings") => {
             Operation::answers::<Nothing>("Always refused: settings are declared.").refused(&[409])
@@ -193,7 +195,12 @@ fn people(row: Row<'_>) -> Option<Operation> {
         ("GET", DEVICES) => {
             Operation::lists::<Device<'_>>("Lists the caller's devices.", devices::filters)
         }
-        ("GET", DEVICE) => Operation::shows::<Device<'_>>("Shows a device of the caller."),
+        ("GET", DEVICE) => Operation {
+            query: Query::Waiting,
+            ..Operation::shows::<Device<'_>>(
+                "Shows a device of the caller, or by its code one that waits.",
+            )
+        },
         ("PUT", DEVICE) => Operation::answers::<Device<'_>>("Locks or unlocks a device.")
             .takes::<device::DeviceUpdate>()
             .refused(&[409]),

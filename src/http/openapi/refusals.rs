@@ -40,7 +40,7 @@ pub(super) fn of(route: &Route, operation: &Operation) -> Map<String, Value> {
 fn shown(status: u16) -> Value {
     let text = StatusCode::from_u16(status).ok();
     let text = text.and_then(|status| status.canonical_reason());
-    let mut shown = json!({"description": text.unwrap_or_default()});
+    let mut shown = Map::from_iter([("description".to_owned(), text.unwrap_or_default().into())]);
     let shapes: &[&str] = match status {
         400 => &["Plain", "Raised", "OAuth"],
         401 | 403 => &["Plain", "Raised"],
@@ -49,18 +49,20 @@ fn shown(status: u16) -> Value {
         422 => &["Raised", "Exception"],
         500 => &["Raised", "Unexpected"],
         // Without a body.
-        _ => return shown,
+        _ => return shown.into(),
     };
     let shape = |name: &&str| json!({"$ref": format!("#/components/schemas/Refusal{name}")});
     let shapes: Vec<_> = shapes.iter().map(shape).collect();
-    shown["content"] = json!({"application/json": {"schema": {"anyOf": shapes}}});
+    let content = json!({"application/json": {"schema": {"anyOf": shapes}}});
+    shown.insert("content".into(), content);
     if status == 429 || status == 503 {
-        shown["headers"] = json!({"Retry-After": {
+        let after = json!({"Retry-After": {
             "required": true, "description": "In seconds.",
             "schema": {"type": "integer", "minimum": 1},
         }});
+        shown.insert("headers".into(), after);
     }
-    shown
+    shown.into()
 }
 
 /// What the wire's errors look like. Written out: as types they borrow all, and tell less.

@@ -19,6 +19,7 @@ for line in sys.stdin:
         data=asked.get("body"),
         timeout=60,
     )
-    error = exception_from_response(answer)
+    # As the client does where it knows no exception.
+    error = exception_from_response(answer) or RuntimeError(answer.text)
     told = {"status": answer.status_code, "class": type(error).__name__, "text": str(error)}
     print(json.dumps(told), flush=True)
