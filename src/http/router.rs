@@ -14,8 +14,7 @@ use super::{
     App, Refusal,
     access::{Access, Guarded},
     layers::around,
-    openapi,
-    pages,
+    openapi, pages,
     routes::{
         activation, api_keys, change_accounts, change_devices, change_keys, change_users,
         constants, current_user, device_start, devices, health, info, login, service_accounts,

