@@ -11,10 +11,11 @@ use super::{Id, Time, account::User};
 
 /// The form of a device that asks to be authorized. Members that are not known are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(extend("required" = ["client_id"]))]
 pub struct DeviceAuthorizationForm {
     /// The id that the client gave itself.
     #[serde(default)]
-    #[schemars(required, with = "Id")]
+    #[schemars(with = "Id")]
     pub client_id: Option<String>,
     /// What it wants to be allowed.
     #[serde(default)]
