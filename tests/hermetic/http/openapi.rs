@@ -27,6 +27,10 @@ const REFUSED: [&str; 2] = ["PUT /api/v1/activate", "PUT /api/v1/settings"];
 /// What only ZenML's document has, and why ours has not.
 const ONLY_THEIRS: &[(&str, &str)] = &[
     (
+        "query hydrate",
+        "the server's settings are always shown whole",
+    ),
+    (
         "query scope_user",
         "lists of what is one's own show nothing else",
     ),
