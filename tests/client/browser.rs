@@ -81,11 +81,12 @@ async fn d19_the_client_is_approved_and_denied_in_a_browser_at_another_replica()
         };
         site.until(&name, "shown as denied", is_denied).await?;
 
+        let link = link.into_inner();
         let third = Sidecar::start(site, free_address()?).await?;
-        let told = decide(&browser, &third, &link.borrow(), "approve").await?;
+        let told = decide(&browser, &third, &link, "approve").await?;
         ensure!(told == "This code cannot be used", "{told}");
         let token = third.session("ana", PASSWORD).await?;
-        let (device, code) = crate::device_login::parts(&link.borrow())?;
+        let (device, code) = crate::device_login::parts(&link)?;
         let decision = json!({"user_code": code, "trusted_device": false});
         let path = format!("/{device}/verify");
         let refused = third.on_device("PUT", &path, &token, &decision).await?;
