@@ -9,6 +9,7 @@ mod record;
 mod reference;
 mod server;
 mod service_account;
+mod signing;
 mod user;
 
 pub use api_key::{
@@ -36,6 +37,7 @@ pub use server::{
 pub use service_account::{
     KeyCount, ZenServiceAccount, ZenServiceAccountSpec, ZenServiceAccountStatus,
 };
+pub use signing::{Jwt, SigningKeyState, SigningKeyStatus};
 pub use user::{
     ActivationStatus, LoginMethod, PasswordFrom, UserActivation, ZenUser, ZenUserSpec,
     ZenUserStatus,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -10,13 +10,15 @@ use serde::{Deserialize, Serialize};
 use super::{
     common::{conditions, kind_status, unobserved, yes},
     duration::ApiDuration,
+    signing::{Jwt, SigningKeyStatus},
 };
 
 /// One server that ZenML clients connect to.
 ///
 /// It promises: a Deployment of sidecars behind a Service, with rights on nothing but this
-/// namespace's identities and the server's own auth Secret. That Secret, which holds the pepper
-/// of the key verifiers and the token signing key, is made once and never replaced.
+/// namespace's identities and the server's own auth Secret. That Secret holds the pepper of the
+/// key verifiers, which is made once and never replaced, and the keys that sign tokens, which
+/// are rotated.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "zenop.dev",
@@ -248,6 +250,10 @@ pub struct Auth {
     /// Devices that people log in from.
     #[serde(default)]
     pub device: DeviceAuth,
+
+    /// The keys that sign tokens.
+    #[serde(default)]
+    pub jwt: Jwt,
 }
 
 /// How people prove who they are.
@@ -341,6 +347,7 @@ impl Default for Auth {
             trusted_proxies: Vec::new(),
             record_addresses: record_addresses(),
             device: DeviceAuth::default(),
+            jwt: Jwt::default(),
         }
     }
 }
@@ -559,6 +566,20 @@ pub struct ZenServerStatus {
     /// the server is Stalled: a new one would end every key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_secret: Option<AuthSecretStatus>,
+
+    /// The keys that sign tokens: the next, the current, and previous ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub signing_keys: Vec<SigningKeyStatus>,
+
+    /// When the next key is to sign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_signing_key_time: Option<Time>,
+
+    /// The value of `auth.jwt.trigger` that was acted on last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub last_handled_signing_trigger: Option<String>,
 }
 
 /// Which auth Secret is the server's: a fact that only the operator could have recorded.
@@ -569,7 +590,7 @@ pub struct AuthSecretStatus {
     #[schemars(length(max = 253))]
     pub name: String,
 
-    /// Hash of its content, 512 random bits. Recorded before the Secret is made, so that nobody
+    /// Hash of its pepper, 256 random bits. Recorded before the Secret is made, so that nobody
     /// else's Secret is taken for it.
     #[schemars(length(min = 64, max = 64))]
     pub fingerprint: String,
@@ -592,6 +613,9 @@ impl Default for ZenServerStatus {
             ready_replicas: 0,
             selector: None,
             auth_secret: None,
+            signing_keys: Vec::new(),
+            next_signing_key_time: None,
+            last_handled_signing_trigger: None,
         }
     }
 }

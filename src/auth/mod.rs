@@ -10,6 +10,7 @@ mod devices;
 pub mod directory;
 mod identity;
 pub mod keyring;
+pub mod keyset;
 pub mod limit;
 pub mod network;
 pub mod principal;

@@ -129,7 +129,13 @@ fn aad(server: Uuid) -> Aad<[u8; 16]> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::keyring::tests::keyring, *};
+    use super::{
+        super::keyring::{
+            Role,
+            tests::{keyring, known, material},
+        },
+        *,
+    };
 
     const SERVER: Uuid = Uuid::from_u128(9);
 
@@ -157,26 +163,14 @@ mod tests {
     /// attacks.md D30: a statement is as old as its key may be, and no older.
     #[test]
     fn d30_a_retired_key_opens_and_a_revoked_one_does_not() {
-        let entries = |seed: u8| Keyring::fresh_entries(&[seed; 64]).unwrap();
-        let (old, new) = (entries(1), entries(2));
-        let keys = |text: &str| {
-            let set: serde_json::Value = serde_json::from_str(text).unwrap();
-            set["keys"].as_array().unwrap().clone()
-        };
-        let both = [keys(&new["keyset.json"]), keys(&old["keyset.json"])].concat();
-        let both = serde_json::json!({"keys": both}).to_string();
-        let entry = |name: &str| match name {
-            "keyset.json" => Some(both.as_bytes()),
-            other => Some(new[other].as_bytes()),
-        };
-        let rotated = Keyring::from_entries(entry).unwrap();
+        let material = material(1, &[1, 2]);
+        let until = jiff::Timestamp::MAX;
+        let roles = [known(1, Role::Previous(until)), known(2, Role::Current)];
+        let rotated = material.keyring(&roles).unwrap();
         let of_old = sealed(b"statement");
         assert!(rotated.open(Purpose::DeviceCode, SERVER, &of_old).is_some());
-        assert!(
-            keyring(2)
-                .open(Purpose::DeviceCode, SERVER, &of_old)
-                .is_none()
-        );
+        let revoked = material.keyring(&roles[1..]).unwrap();
+        assert!(revoked.open(Purpose::DeviceCode, SERVER, &of_old).is_none());
         let nonce = [7; NONCE_LEN];
         let of_new = rotated.seal(Purpose::DeviceCode, SERVER, b"x", nonce);
         let of_new = of_new.unwrap();

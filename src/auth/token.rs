@@ -4,6 +4,8 @@
 //! [`Directory`](super::directory::Directory) at each request. So there is no list of revoked
 //! tokens: a key that dies takes its tokens along.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,8 @@ use super::{
 const TYP: &str = "at+jwt";
 /// No token is longer; more is refused unread.
 const MAX_TOKEN: usize = 4096;
+/// No token that was asked for by `GET /api_token` lives longer.
+pub const LONGEST_API_TOKEN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How far the clocks of two replicas may be apart, in seconds.
 const SKEW: i64 = 10;
 
@@ -78,7 +82,15 @@ enum WireBy {
 #[derive(Deserialize)]
 struct Read {
     sub: Uuid,
+    /// One of each: a token of several issuers or for several audiences, of which one is this
+    /// server, is none of ours.
+    #[serde(rename = "iss")]
+    _issuer: Uuid,
+    #[serde(rename = "aud")]
+    _audience: Uuid,
     iat: f64,
+    /// Ours have none. One that is to count from later on does.
+    nbf: Option<f64>,
     exp: i64,
     api_key_id: Option<Uuid>,
     key_gen: Option<i64>,
@@ -204,15 +216,17 @@ fn verify_signed(keyring: &Keyring, server: Uuid, token: &str) -> Option<Claims>
     if header.typ.as_deref() != Some(TYP) || header.crit.is_some() {
         return None;
     }
-    let key = keyring.verifying(header.kid.as_deref()?)?;
+    let (key, until) = keyring.verifying(header.kid.as_deref()?)?;
     let read = decode::<Read>(token, key, &validation(server)).ok()?.claims;
+    let expires = Timestamp::from_second(read.exp).ok()?;
     Some(Claims {
         principal: Principal {
             account: read.sub,
             by: read.by()?,
         },
-        issued: timestamp(read.iat)?,
-        expires: Timestamp::from_second(read.exp).ok()?,
+        issued: timestamp(read.nbf.map_or(read.iat, |nbf| nbf.max(read.iat)))?,
+        // Whoever remembers this remembers no more than its key vouches for.
+        expires: until.map_or(expires, |until| expires.min(until)),
     })
 }
 
@@ -250,7 +264,13 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::{super::keyring::tests::keyring, *};
+    use super::{
+        super::keyring::{
+            Role,
+            tests::{keyring, known, material},
+        },
+        *,
+    };
 
     const SERVER: Uuid = Uuid::from_u128(9);
 
@@ -396,6 +416,18 @@ mod tests {
             [-11, -10, 0, 3599, 3600].map(at),
             [false, true, true, true, false]
         );
+    }
+
+    /// Whoever remembers what was verified forgets it with the key.
+    #[test]
+    fn j19_ends_with_its_key() {
+        let until = now() + jiff::SignedDuration::from_mins(5);
+        let roles = [known(1, Role::Previous(until)), known(2, Role::Current)];
+        let rotated = material(1, &[1, 2]).keyring(&roles).unwrap();
+        let read = verify(&rotated, SERVER, &token(), now()).unwrap();
+        assert_eq!(read.expires, until);
+        assert_eq!(read.check_time(until), Err(Refused::BadToken));
+        assert!(verify(&rotated, SERVER, &token(), until).is_err());
     }
 
     #[test]

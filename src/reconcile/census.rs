@@ -1,4 +1,5 @@
-//! What the watched keys are like, counted when somebody asks for metrics.
+//! What the watched keys are like, those of accounts and those that sign tokens, counted when
+//! somebody asks for metrics.
 
 use jiff::Timestamp;
 use kube::{ResourceExt, runtime::reflector::Store};
@@ -8,12 +9,13 @@ use prometheus_client::{
     metrics::{MetricType, gauge::ConstGauge},
 };
 
-use crate::api::{KeyState, ZenAPIKey, condition};
+use crate::api::{KeyState, SigningKeyState, ZenAPIKey, ZenServer, condition};
 
 /// Counts keys. It names them only where that was asked for: a series for each is a lot.
 #[derive(Debug)]
 pub struct Census {
     keys: Store<ZenAPIKey>,
+    servers: Store<ZenServer>,
     /// Whether each key has a series of its own.
     named: bool,
     clock: fn() -> Timestamp,
@@ -30,9 +32,19 @@ struct Count {
 }
 
 impl Census {
-    /// A census of these keys.
-    pub fn new(keys: Store<ZenAPIKey>, named: bool, clock: fn() -> Timestamp) -> Self {
-        Self { keys, named, clock }
+    /// A census of these keys, and of those that these servers sign with.
+    pub fn new(
+        keys: Store<ZenAPIKey>,
+        servers: Store<ZenServer>,
+        named: bool,
+        clock: fn() -> Timestamp,
+    ) -> Self {
+        Self {
+            keys,
+            servers,
+            named,
+            clock,
+        }
     }
 
     fn count(&self) -> Count {
@@ -119,6 +131,7 @@ impl Collector for Census {
                 ConstGauge::new(value).encode(metric)?;
             }
         }
+        self.encode_signing(&mut encoder)?;
         if self.named {
             self.encode_named(&mut encoder)?;
         }
@@ -127,6 +140,36 @@ impl Collector for Census {
 }
 
 impl Census {
+    fn encode_signing(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        use SigningKeyState::{Current, Next, Previous, Retired};
+        let servers = self.servers.state();
+        let statuses = || servers.iter().filter_map(|server| server.status.as_ref());
+        let (name, help) = ("zenop_signing_keys", "Keys that tokens are signed with");
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (state, label) in [
+            (Next, "Next"),
+            (Current, "Current"),
+            (Previous, "Previous"),
+            (Retired, "Retired"),
+        ] {
+            let keys = statuses().flat_map(|status| &status.signing_keys);
+            let count = keys.filter(|key| key.state == state).count();
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            ConstGauge::new(count).encode(family.encode_family(&[("state", label)])?)?;
+        }
+        let next = statuses().filter_map(|status| status.next_signing_key_time.as_ref());
+        if let Some(next) = next.map(|at| at.0.as_second()).min() {
+            let metric = encoder.encode_descriptor(
+                "zenop_signing_keys_next_rotation_timestamp_seconds",
+                "When the first of the servers is to sign with another key; long past: it fails",
+                None,
+                MetricType::Gauge,
+            )?;
+            ConstGauge::new(next).encode(metric)?;
+        }
+        Ok(())
+    }
+
     fn encode_named(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let mut family = encoder.encode_descriptor(
             "zenop_api_key_expiration_timestamp_seconds",
@@ -177,9 +220,23 @@ mod tests {
             .unwrap();
             writer.apply_watcher_event(&Event::Apply(key));
         }
+        let (servers, mut writer) = reflector::store();
+        let server: ZenServer = serde_json::from_value(json!({
+            "apiVersion": "zenop.dev/v1alpha1", "kind": "ZenServer",
+            "metadata": {"name": "prod", "namespace": "ml"}, "spec": {},
+            "status": {
+                "nextSigningKeyTime": "2030-01-01T00:00:00Z",
+                "signingKeys": [
+                    {"kid": "a", "state": "Current"}, {"kid": "b", "state": "Previous"},
+                    {"kid": "c", "state": "Previous"},
+                ],
+            },
+        }))
+        .unwrap();
+        writer.apply_watcher_event(&Event::Apply(server));
         let clock = || Timestamp::from_second(1_800_000_000).unwrap();
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Census::new(store, named, clock)));
+        registry.register_collector(Box::new(Census::new(store, servers, named, clock)));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         text
@@ -193,6 +250,10 @@ mod tests {
             "zenop_api_keys_inactive 1",
             "zenop_rotation_overdue 0",
             "zenop_api_keys_next_expiration_timestamp_seconds 1893456000",
+            r#"zenop_signing_keys{state="Next"} 0"#,
+            r#"zenop_signing_keys{state="Current"} 1"#,
+            r#"zenop_signing_keys{state="Previous"} 2"#,
+            "zenop_signing_keys_next_rotation_timestamp_seconds 1893456000",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}: {text}");
         }

@@ -103,7 +103,7 @@ impl Reconciled for ZenDevice {
             record: None,
             children: Vec::new(),
             notes: valid.doomed.iter().map(|_| gone.clone()).collect(),
-            entries: None,
+            entries: Vec::new(),
             prune: valid.doomed.into_iter().collect(),
             restarts: Vec::new(),
             verdict: Verdict::Ready {

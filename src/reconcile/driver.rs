@@ -219,7 +219,7 @@ impl<K: Reconciled> Pass<'_, K> {
                 self.wrote(Written::Child);
             }
         }
-        if let Some(entries) = &plan.entries {
+        for entries in &plan.entries {
             self.tools.writer.store(&owner, entries).await?;
             self.wrote(Written::Child);
         }

@@ -17,7 +17,7 @@ pub struct Plan<S> {
     pub children: Vec<Child>,
     /// What is to be stored in Secrets that we made for somebody else, after the children are in
     /// place.
-    pub entries: Option<Entries>,
+    pub entries: Vec<Entries>,
     /// What we made once and is to go, after the children are in place.
     pub prune: Vec<Doomed>,
     /// Workloads that were handed to us to be restarted.

@@ -88,6 +88,8 @@ pub struct Settings {
     pub token_ttl: Duration,
     /// How old a view may be.
     pub max_staleness: Duration,
+    /// How long others may keep the public keys.
+    pub jwks_max_age: Duration,
     /// How long keys live by policy.
     pub lifetimes: Lifetimes,
     /// How many keys an account may have.

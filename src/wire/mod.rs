@@ -7,6 +7,7 @@ pub mod change;
 pub mod device;
 pub mod error;
 mod id;
+pub mod jwks;
 pub mod login;
 pub mod resource;
 pub mod server;

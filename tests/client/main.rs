@@ -26,6 +26,7 @@ mod propagation;
 mod revocation;
 mod rotation;
 mod schemes;
+mod signing;
 #[path = "../cluster/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the cluster tests")]
 mod support;

@@ -20,7 +20,8 @@ use zenop::{
         credential::{Credential, Verifier},
         device::Terms,
         directory::{Account, Directory, Generation, Key, Lifetimes, Seen, User, Window},
-        keyring::Keyring,
+        keyring::{Keyring, Known, Material, Role},
+        keyset::Keyset,
         scheme::Scheme,
     },
     http::Ground,
@@ -37,9 +38,26 @@ pub fn created() -> Timestamp {
 
 /// A keyring that differs by its seed.
 pub fn keyring(seed: u8) -> Arc<Keyring> {
-    let entries = Keyring::fresh_entries(&[seed; 64]).unwrap();
+    let mut keyset = Keyset::default();
+    keyset.add(&[seed; 32].into());
+    let entries = Keyring::entries(&[seed; 32], &keyset);
     let entry = |name: &str| entries.get(name).map(|text| text.as_bytes());
     Arc::new(Keyring::from_entries(entry).unwrap())
+}
+
+/// A keyring with the pepper of `keyring(old)`, of which that key verifies until then and another
+/// signs.
+pub fn rotated(old: u8, until: Timestamp, new: u8) -> Arc<Keyring> {
+    let mut keyset = Keyset::default();
+    let mut add = |seed: u8, role| {
+        let kid = keyset.add(&[seed; 32].into());
+        Known { kid, role }
+    };
+    let known = [add(old, Role::Previous(until)), add(new, Role::Current)];
+    let entries = Keyring::entries(&[old; 32], &keyset);
+    let entry = |name: &str| entries.get(name).map(|text| text.as_bytes());
+    let material = Material::read(entry).unwrap();
+    Arc::new(material.keyring(&known).unwrap())
 }
 
 /// The settings of the server.
@@ -52,6 +70,7 @@ pub fn settings() -> Settings {
         scheme: Scheme::default(),
         token_ttl: Duration::from_secs(3600),
         max_staleness: Duration::from_secs(30),
+        jwks_max_age: Duration::from_secs(300),
         lifetimes: Lifetimes::default(),
         max_keys: 20,
         login_rates: "10/m,1000/d".parse().unwrap(),

@@ -16,6 +16,7 @@ pub(super) mod device_start;
 pub(super) mod devices;
 pub(super) mod health;
 pub(super) mod info;
+pub(super) mod jwks;
 pub(super) mod login;
 pub(super) mod service_accounts;
 pub(super) mod users;

@@ -275,7 +275,7 @@ impl Reconciled for ZenAPIKey {
         deadlines.extend(valid.next_looks(&status, issue.is_new));
         Plan {
             record,
-            entries: None,
+            entries: Vec::new(),
             prune: [
                 valid.doomed(&status.generations),
                 valid.past.spent(child.is_some()),

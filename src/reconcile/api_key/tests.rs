@@ -56,8 +56,7 @@ fn object<K: serde::de::DeserializeOwned>(value: Value) -> K {
 
 impl World {
     fn new(on_loss: OnSecretLoss) -> Self {
-        let entries = Keyring::fresh_entries(&[5; 64]).unwrap();
-        let entry = |name: &str| entries.get(name).map(|text| text.as_bytes());
+        let keyring = crate::auth::keyring::tests::keyring(5);
         Self {
             key: object(json!({
                 "apiVersion": "zenop.dev/v1alpha1", "kind": "ZenAPIKey",
@@ -74,7 +73,7 @@ impl World {
             secret: None,
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             draws: Counter(0),
-            keyring: Arc::new(Keyring::from_entries(entry).unwrap()),
+            keyring: Arc::new(keyring),
             history: HashMap::new(),
         }
     }

@@ -8,12 +8,16 @@ use k8s_openapi::api::{
 };
 use kube::{ResourceExt, core::ApiResource};
 use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
 
 use super::Settings;
 use crate::{
     api::{GROUP, ZenServer, label},
-    auth::keyring::Keyring,
-    reconcile::plan::{Child, Live},
+    auth::{
+        keyring::{BadSecret, KEYSET_ENTRY, Keyring, PEPPER_ENTRY},
+        keyset::Keyset,
+    },
+    reconcile::plan::{Child, Entries, Live},
 };
 
 /// The port that clients use, in the pod.
@@ -38,7 +42,7 @@ pub(super) fn resources() -> [ApiResource; 5] {
     ]
 }
 
-/// The auth Secret. One that is there is never written again.
+/// The auth Secret. Of one that is there only the signing keys change, see [`keyset_entry`].
 pub(super) fn auth_secret(name: &str, entries: &[(&str, &str)], live: Option<Live>) -> Child {
     let data: Map<String, Value> = entries
         .iter()
@@ -75,24 +79,42 @@ pub(super) fn passwords_secret(name: &str, live: Option<Live>) -> Child {
     }
 }
 
-/// What tells the content of an auth Secret from another's.
-pub(super) fn fingerprint(secret: &Live) -> String {
-    let decode = |name: &str| {
-        let encoded = secret.body.get("data")?.get(name)?.as_str()?;
-        STANDARD.decode(encoded).ok()
-    };
-    let entries = [
-        crate::auth::keyring::PEPPER_ENTRY,
-        crate::auth::keyring::KEYSET_ENTRY,
-    ]
-    .map(|name| (name, decode(name)));
-    let entry = |name: &str| {
-        entries
-            .iter()
-            .find(|(n, _)| *n == name)
-            .and_then(|(_, bytes)| bytes.as_deref())
-    };
-    Keyring::fingerprint(entry)
+/// What an auth Secret holds that is compared or changed.
+pub(super) struct AuthSecret {
+    /// What tells its pepper from another's.
+    pub fingerprint: String,
+    /// Its signing keys.
+    pub keyset: Keyset,
+}
+
+impl AuthSecret {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Names the entry that is missing or malformed.
+    pub(super) fn read(secret: &Live) -> Result<Self, BadSecret> {
+        let decode = |name: &str| {
+            let encoded = secret.body.get("data")?.get(name)?.as_str()?;
+            STANDARD.decode(encoded).ok().map(Zeroizing::new)
+        };
+        let keyset = decode(KEYSET_ENTRY).ok_or(BadSecret::Missing(KEYSET_ENTRY))?;
+        let pepper = decode(PEPPER_ENTRY).ok_or(BadSecret::Missing(PEPPER_ENTRY))?;
+        Ok(Self {
+            fingerprint: Keyring::fingerprint(|_| Some(&pepper)),
+            keyset: Keyset::read(&keyset)?,
+        })
+    }
+}
+
+/// Replaces the signing keys of an auth Secret.
+pub(super) fn keyset_entry(name: &str, live: &Live, keyset: &Keyset) -> Entries {
+    let json = keyset.to_json().to_string();
+    Entries {
+        secret: name.to_owned(),
+        uid: live.uid.clone(),
+        resource_version: live.resource_version.clone(),
+        values: [(KEYSET_ENTRY.to_owned(), Some(json))].into(),
+    }
 }
 
 /// A server and what is set for all of them.

@@ -1,17 +1,22 @@
 //! ZenServer: the auth Secret, made once, and the pods with all that they need.
 //!
-//! It promises: pepper and signing keys are made once, and never again while status remembers
-//! them; pods run under the restricted Pod Security Standard, with rights on this namespace's
-//! identities and their own two Secrets only.
+//! It promises: the pepper is made once, and never again while status remembers it; keys that sign
+//! tokens are rotated without a token that is refused for it; pods run under the restricted Pod
+//! Security Standard, with rights on this namespace's identities and their own two Secrets only.
 
 mod children;
+mod signing;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::{ResourceExt, core::ApiResource};
+use zeroize::Zeroizing;
 
-use self::children::{Parts, auth_secret_resource, resources};
+use self::{
+    children::{AuthSecret, Parts, auth_secret_resource, resources},
+    signing::{Situation, Turn},
+};
 use super::{
     Fresh, Reader, Reconciled,
     error::{CallError, Invalid},
@@ -19,8 +24,10 @@ use super::{
     plan::{Child, Entries, Fact, Live, Note, Plan, Verdict},
 };
 use crate::{
-    api::{AuthScheme, AuthSecretStatus, ZenServer, ZenServerStatus, condition, reason},
-    auth::keyring::Keyring,
+    api::{
+        AuthScheme, AuthSecretStatus, ZenServer, ZenServerStatus, condition, reason, whole_seconds,
+    },
+    auth::{keyring::Keyring, keyset::Keyset},
 };
 
 /// What is set for all servers of an operator.
@@ -44,16 +51,15 @@ pub struct Observed {
     rest: Vec<(ApiResource, Option<Live>)>,
 }
 
-/// A server that can be set up.
-#[derive(Debug)]
+/// A server that can be set up. Not `Debug`: it holds signing keys.
 pub struct Valid {
     server: Arc<ZenServer>,
     settings: Settings,
-    auth_secret: Option<Live>,
+    auth_secret: Option<(Live, AuthSecret)>,
     passwords: Option<Live>,
     forgotten: Vec<String>,
-    recorded: Option<AuthSecretStatus>,
     rest: Vec<(ApiResource, Option<Live>)>,
+    now: Timestamp,
 }
 
 impl Reconciled for ZenServer {
@@ -92,7 +98,7 @@ impl Reconciled for ZenServer {
         &self,
         seen: Observed,
         settings: &Settings,
-        _: Timestamp,
+        now: Timestamp,
     ) -> Result<Valid, Invalid> {
         let uid = self.uid().unwrap_or_default();
         let name = self.name_any();
@@ -114,38 +120,27 @@ impl Reconciled for ZenServer {
         for (resource, name, live) in secrets.into_iter().chain(others) {
             claim.check(&resource.kind, name, live.as_ref())?;
         }
-        let recorded = self.status.as_ref().and_then(|s| s.auth_secret.clone());
-        check_auth_secret(
-            &self.auth_secret_name(),
-            recorded.as_ref(),
-            seen.auth_secret.as_ref(),
-        )?;
+        let auth_secret = check_auth_secret(self, seen.auth_secret, now)?;
         Ok(Valid {
             server: Arc::new(self.clone()),
             settings: settings.clone(),
-            auth_secret: seen.auth_secret,
+            auth_secret,
             passwords: seen.passwords,
             forgotten: seen.forgotten,
-            recorded,
             rest: seen.rest,
+            now,
         })
     }
 
     fn plan(valid: Valid, fresh: &mut impl Fresh) -> Plan<ZenServerStatus> {
-        let auth = valid.auth_secret(fresh);
+        let auth = valid.secrets(fresh);
         let parts = Parts {
             server: &valid.server,
             settings: &valid.settings,
         };
-        let status = valid.status(
-            &parts,
-            Some(AuthSecretStatus {
-                confirmed: true,
-                ..auth.status.clone()
-            }),
-        );
         let pods = Pods::of(&valid);
-        let entries = valid.without_forgotten();
+        let status = valid.status(&parts, &pods, &auth);
+        let forgotten = valid.without_forgotten();
         let passwords = valid.server.passwords_secret_name();
         let passwords = children::passwords_secret(&passwords, valid.passwords);
         let mut children = vec![auth.child, passwords];
@@ -161,28 +156,29 @@ impl Reconciled for ZenServer {
                 adopts: false,
             });
         }
+        let writes = auth.is_new || auth.entry.is_some();
+        let record = writes.then(|| ZenServerStatus {
+            auth_secret: Some(auth.status),
+            signing_keys: auth.turn.record,
+            last_handled_signing_trigger: auth.turn.handled,
+            ..valid.server.status.clone().unwrap_or_default()
+        });
         let insecure = insecure(&valid.server);
         // Once for each change of the spec.
         let told = insecure.as_ref().filter(|_| valid.server.is_changed());
-        let told = told.map(told_insecure);
+        let mut notes = auth.turn.notes;
+        notes.extend(auth.is_new.then(made_auth_secret));
+        notes.extend(told.map(told_insecure));
         Plan {
-            record: auth.is_new.then(|| ZenServerStatus {
-                auth_secret: Some(auth.status),
-                ..valid.server.status.clone().unwrap_or_default()
-            }),
+            record,
             children,
-            entries,
+            entries: auth.entry.into_iter().chain(forgotten).collect(),
             prune: Vec::new(),
             restarts: Vec::new(),
             verdict: pods.verdict(&valid.server.name_any()),
             facts: std::iter::once(pods.available()).chain(insecure).collect(),
-            notes: auth
-                .is_new
-                .then(made_auth_secret)
-                .into_iter()
-                .chain(told)
-                .collect(),
-            deadline: None,
+            notes,
+            deadline: Some(auth.turn.deadline),
             status,
         }
     }
@@ -215,53 +211,89 @@ fn made_auth_secret() -> Note {
         warning: false,
         reason: "AuthSecretMade",
         action: "Create",
-        message: "made pepper and signing key; back up this Secret, it is never made again".into(),
+        message:
+            "made pepper and signing keys; back up this Secret, the pepper is never made again"
+                .into(),
     }
 }
 
 /// A Secret that status remembers and that is gone or another one is never made anew: every key
 /// and token would die. One that status does not know was not made by us, whatever it says.
 fn check_auth_secret(
-    name: &str,
-    recorded: Option<&AuthSecretStatus>,
-    live: Option<&Live>,
-) -> Result<(), Invalid> {
-    let stalled = |reason, message: String| {
-        let verdict = Verdict::Stalled { reason, message };
-        Err(Invalid {
-            verdict,
-            facts: Vec::new(),
-            unwatched: true,
-        })
+    server: &ZenServer,
+    live: Option<Live>,
+    now: Timestamp,
+) -> Result<Option<(Live, AuthSecret)>, Invalid> {
+    let name = server.auth_secret_name();
+    let status = server.status.as_ref();
+    let recorded = status.and_then(|status| status.auth_secret.as_ref());
+    let Some(live) = live else {
+        return match recorded {
+            Some(recorded) if recorded.confirmed => Err(lost_secret(&name)),
+            _ => Ok(None),
+        };
     };
-    match (recorded, live) {
-        (None, None) => Ok(()),
-        (Some(recorded), None) if !recorded.confirmed => Ok(()),
-        (Some(_), None) => stalled(
-            reason::AUTH_SECRET_LOST,
-            format!(
-                "Secret {name} is gone, and with it the server's pepper and signing key: restore \
-                 it from a backup. To give up every key instead, delete this ZenServer and apply it again"
-            ),
-        ),
-        (Some(recorded), Some(live)) if recorded.fingerprint == children::fingerprint(live) => {
-            Ok(())
-        }
-        (_, Some(_)) => stalled(
+    let read = AuthSecret::read(&live).ok();
+    let ours = read.filter(|read| recorded.is_some_and(|r| r.fingerprint == read.fingerprint));
+    let Some(secret) = ours else {
+        return Err(stalled(
             reason::AUTH_SECRET_INVALID,
             format!(
                 "Secret {name} is not the one that was made for this server: restore that from a \
                  backup, or delete this one if the server never had another"
             ),
+        ));
+    };
+    let stored: Vec<_> = secret.keyset.kids().map(str::to_owned).collect();
+    let lost = situation(server, &stored, now).lost().map(|kid| {
+        stalled(
+            reason::AUTH_SECRET_INVALID,
+            format!(
+                "Secret {name} lacks the signing key {kid}: restore the Secret from a newer \
+                 backup. To give up the key and its tokens instead, add it to spec.auth.jwt.revoked"
+            ),
+        )
+    });
+    lost.map_or(Ok(Some((live, secret))), Err)
+}
+
+fn lost_secret(name: &str) -> Invalid {
+    stalled(
+        reason::AUTH_SECRET_LOST,
+        format!(
+            "Secret {name} is gone, and with it the server's pepper and signing keys: restore \
+             it from a backup. To give up every key instead, delete this ZenServer and apply it again"
         ),
+    )
+}
+
+fn stalled(reason: &'static str, message: String) -> Invalid {
+    Invalid {
+        verdict: Verdict::Stalled { reason, message },
+        facts: Vec::new(),
+        unwatched: true,
     }
 }
 
-/// The auth Secret, there or to be made.
-struct AuthSecret {
+fn situation<'a>(server: &'a ZenServer, stored: &'a [String], now: Timestamp) -> Situation<'a> {
+    let status = server.status.as_ref();
+    Situation {
+        recorded: status.map_or(&[], |status| &status.signing_keys),
+        stored,
+        auth: &server.spec.auth,
+        handled: status.and_then(|status| status.last_handled_signing_trigger.as_deref()),
+        now,
+    }
+}
+
+/// The server's secrets, there or to be made.
+struct Secrets {
     child: Child,
+    /// What changes of a Secret that is there.
+    entry: Option<Entries>,
     status: AuthSecretStatus,
     is_new: bool,
+    turn: Turn,
 }
 
 impl Valid {
@@ -283,57 +315,81 @@ impl Valid {
         })
     }
 
-    fn auth_secret(&self, fresh: &mut impl Fresh) -> AuthSecret {
+    fn secrets(&self, fresh: &mut impl Fresh) -> Secrets {
         let name = self.server.auth_secret_name();
-        if let (Some(status), Some(live)) = (&self.recorded, &self.auth_secret) {
-            let child = children::auth_secret(&name, &[], Some(live.clone()));
-            return AuthSecret {
-                child,
-                status: status.clone(),
-                is_new: false,
-            };
-        }
-        let mut random = zeroize::Zeroizing::new([0; 64]);
-        fresh.fill(random.as_mut());
-        let entries = Keyring::fresh_entries(&random).unwrap_or_default();
-        let entry = |name: &str| entries.get(name).map(|text| text.as_bytes());
-        let fingerprint = Keyring::fingerprint(entry);
-        let entries: Vec<_> = entries
-            .iter()
-            .map(|(name, text)| (*name, text.as_str()))
-            .collect();
-        let child = children::auth_secret(&name, &entries, None);
-        let status = AuthSecretStatus {
-            name,
-            fingerprint,
-            confirmed: false,
+        let mut keyset = Keyset::default();
+        let stored: Vec<_> = match &self.auth_secret {
+            Some((_, secret)) => {
+                keyset.extend(&secret.keyset);
+                keyset.kids().map(str::to_owned).collect()
+            }
+            None => Vec::new(),
         };
-        AuthSecret {
-            child,
-            status,
-            is_new: true,
+        let turn = situation(&self.server, &stored, self.now).turn(&mut || {
+            let mut seed = Zeroizing::new([0; 32]);
+            fresh.fill(seed.as_mut());
+            keyset.add(&seed)
+        });
+        if let Some(wanted) = &turn.store {
+            keyset.retain(|kid| wanted.iter().any(|wanted| wanted == kid));
+        }
+        match &self.auth_secret {
+            Some((live, secret)) => Secrets {
+                child: children::auth_secret(&name, &[], Some(live.clone())),
+                entry: (turn.store.is_some()).then(|| children::keyset_entry(&name, live, &keyset)),
+                status: AuthSecretStatus {
+                    name,
+                    fingerprint: secret.fingerprint.clone(),
+                    confirmed: true,
+                },
+                is_new: false,
+                turn,
+            },
+            None => new_secrets(name, &keyset, turn, fresh),
         }
     }
 
-    fn status(&self, parts: &Parts<'_>, auth: Option<AuthSecretStatus>) -> ZenServerStatus {
-        let pods = Pods::of(self);
+    fn status(&self, parts: &Parts<'_>, pods: &Pods, auth: &Secrets) -> ZenServerStatus {
         let internal = parts.internal_url();
+        let url = self.server.spec.url.clone();
         ZenServerStatus {
-            url: Some(
-                self.server
-                    .spec
-                    .url
-                    .clone()
-                    .unwrap_or_else(|| internal.clone()),
-            ),
+            url: Some(url.unwrap_or_else(|| internal.clone())),
             internal_url: Some(internal),
             version: Some(self.settings.version.clone()),
             replicas: pods.there,
             ready_replicas: pods.ready,
             selector: Some(parts.selector()),
-            auth_secret: auth,
+            auth_secret: Some(AuthSecretStatus {
+                confirmed: true,
+                ..auth.status.clone()
+            }),
+            signing_keys: auth.turn.keys.clone(),
+            next_signing_key_time: Some(whole_seconds(auth.turn.next_rotation)),
+            last_handled_signing_trigger: auth.turn.handled.clone(),
             ..ZenServerStatus::default()
         }
+    }
+}
+
+fn new_secrets(name: String, keyset: &Keyset, turn: Turn, fresh: &mut impl Fresh) -> Secrets {
+    let mut pepper = Zeroizing::new([0; 32]);
+    fresh.fill(pepper.as_mut());
+    let entries = Keyring::entries(&pepper, keyset);
+    let fingerprint = Keyring::fingerprint(|name| entries.get(name).map(|text| text.as_bytes()));
+    let entries: Vec<_> = entries
+        .iter()
+        .map(|(name, text)| (*name, text.as_str()))
+        .collect();
+    Secrets {
+        child: children::auth_secret(&name, &entries, None),
+        entry: None,
+        status: AuthSecretStatus {
+            name,
+            fingerprint,
+            confirmed: false,
+        },
+        is_new: true,
+        turn,
     }
 }
 

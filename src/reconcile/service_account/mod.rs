@@ -167,7 +167,7 @@ impl Reconciled for ZenServiceAccount {
             // Before the record goes of which it is made.
             record: valid.is_restored.then(|| status.clone()),
             children: Vec::new(),
-            entries: None,
+            entries: Vec::new(),
             prune: valid.spent.into_iter().collect(),
             restarts: Vec::new(),
             verdict: Verdict::Ready {

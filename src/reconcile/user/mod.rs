@@ -190,7 +190,7 @@ impl Reconciled for ZenUser {
         };
         Plan {
             record: issues.then(|| status.clone()),
-            entries: credential.map(|c| valid.entry(&c)),
+            entries: credential.iter().map(|c| valid.entry(c)).collect(),
             prune: valid.doomed(),
             restarts: Vec::new(),
             verdict: valid.verdict(),

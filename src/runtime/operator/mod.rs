@@ -72,6 +72,7 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
     let watches = Watches::start(&watching, config.watch_namespace.as_deref(), &metrics);
     let census = Census::new(
         watches.views.keys.clone(),
+        watches.views.servers.clone(),
         config.metrics_per_key,
         clock::now,
     );

@@ -29,6 +29,7 @@ use tokio::sync::watch;
 
 use self::{
     follow::{Change, Collection, follow},
+    project::Secrets,
     revoked::Revocations,
 };
 use super::{Settings, State, Store, Unavailable, View};
@@ -39,7 +40,7 @@ use crate::{
         credential::Credential,
         device::Decided,
         directory::{Directory, Key},
-        keyring::Keyring,
+        keyring::{Keyring, Material},
     },
 };
 
@@ -85,9 +86,11 @@ enum Source {
 #[derive(Default)]
 struct Parts {
     settings: Option<Arc<Settings>>,
-    /// What the server's status says its auth Secret is.
-    fingerprint: Option<String>,
-    keyring: Option<(String, Arc<Keyring>)>,
+    /// What the server says of its auth Secret.
+    secrets: Option<Secrets>,
+    material: Option<Arc<Material>>,
+    /// What became of these two, so that nothing is verified anew for what did not change.
+    keyring: Option<(Secrets, Arc<Material>, Arc<Keyring>)>,
     waiting: Directory,
     state: Option<State>,
     usable: bool,
@@ -195,8 +198,7 @@ impl KubeStore {
         };
         let mut parts = self.parts.write();
         parts.settings = server.as_ref().and_then(project::settings).map(Arc::new);
-        let recorded = server.and_then(|s| s.status).and_then(|s| s.auth_secret);
-        parts.fingerprint = recorded.map(|secret| secret.fingerprint);
+        parts.secrets = server.as_ref().and_then(project::secrets);
         parts.assemble();
     }
 
@@ -208,7 +210,7 @@ impl KubeStore {
             Change::Gone(_) => None,
         };
         let mut parts = self.parts.write();
-        parts.keyring = secret.as_ref().and_then(read_keyring);
+        parts.material = secret.as_ref().and_then(read_material).map(Arc::new);
         parts.assemble();
     }
 
@@ -393,15 +395,10 @@ impl Parts {
     /// Takes over settings and keyring. Without either, or with a Secret that is not the one that
     /// the operator made, nothing is usable: there is no other pepper to fall back on.
     fn assemble(&mut self) {
-        let keyring = self
-            .keyring
-            .as_ref()
-            .filter(|(print, _)| Some(print) == self.fingerprint.as_ref());
-        let (Some(settings), Some((_, keyring))) = (&self.settings, keyring) else {
+        let (Some(settings), Some(keyring)) = (self.settings.clone(), self.keyring()) else {
             self.usable = false;
             return;
         };
-        let (settings, keyring) = (Arc::clone(settings), Arc::clone(keyring));
         let (policy, terms) = (settings.lifetimes, settings.devices);
         match &mut self.state {
             Some(state) => (state.settings, state.keyring) = (settings, keyring),
@@ -422,6 +419,24 @@ impl Parts {
         }
     }
 
+    /// What server and Secret together say, if they speak of the same, and one of the keys that
+    /// both know may sign.
+    fn keyring(&mut self) -> Option<Arc<Keyring>> {
+        let (secrets, material) = self.secrets.as_ref().zip(self.material.as_ref())?;
+        if let Some((of, from, keyring)) = &self.keyring
+            && of == secrets
+            && Arc::ptr_eq(from, material)
+        {
+            return Some(Arc::clone(keyring));
+        }
+        self.keyring = None;
+        let is_ours = secrets.fingerprint == material.fingerprint();
+        let keyring = Arc::new(material.keyring(&secrets.keys).filter(|_| is_ours)?);
+        let made = (secrets.clone(), Arc::clone(material), Arc::clone(&keyring));
+        self.keyring = Some(made);
+        Some(keyring)
+    }
+
     /// What ids are judged by. Without it nothing is usable, and they are judged once it is there.
     fn pepper(&self) -> Option<&Pepper> {
         let state = self.state.as_ref().filter(|_| self.usable)?;
@@ -439,14 +454,10 @@ fn remove(meta: &ObjectMeta, remove: impl FnOnce(uuid::Uuid)) {
     }
 }
 
-fn read_keyring(secret: &Secret) -> Option<(String, Arc<Keyring>)> {
+fn read_material(secret: &Secret) -> Option<Material> {
     let data = secret.data.as_ref()?;
     let entry = |name: &str| data.get(name).map(|bytes| bytes.0.as_slice());
-    match Keyring::from_entries(entry) {
-        Ok(keyring) => Some((Keyring::fingerprint(entry), Arc::new(keyring))),
-        Err(error) => {
-            tracing::error!(%error, "the auth Secret cannot be used");
-            None
-        }
-    }
+    let read = Material::read(entry);
+    read.inspect_err(|error| tracing::error!(%error, "the auth Secret cannot be used"))
+        .ok()
 }

@@ -9,9 +9,9 @@ use uuid::Uuid;
 use crate::{
     api::{
         self, ApiDuration, AuthScheme, Authorization, DeletionPolicy, KeyGeneration, KeyPolicy,
-        RECORD_FINALIZER, RateLimit, SecureHeaders, SourceType, UsedFrom, ZenAPIKey,
-        ZenAPIKeyStatus, ZenDevice, ZenServer, ZenServerSpec, ZenServiceAccount, ZenUser,
-        annotation,
+        RECORD_FINALIZER, RateLimit, SecureHeaders, SigningKeyState, SigningKeyStatus, SourceType,
+        UsedFrom, ZenAPIKey, ZenAPIKeyStatus, ZenDevice, ZenServer, ZenServerSpec,
+        ZenServiceAccount, ZenUser, annotation,
     },
     auth::{
         address::Proxies,
@@ -20,6 +20,7 @@ use crate::{
         device::{Approval, Decided, Denial, Device, Terms},
         device_code::Origin,
         directory::{self, Account, Generation, Key, Lifetimes, Seen, User, Window},
+        keyring::{Known, Role},
         limit::Rates,
         network::Network,
         scheme::Scheme,
@@ -271,6 +272,7 @@ pub(super) fn settings(object: &ZenServer) -> Option<Settings> {
         scheme: scheme(object.spec.auth.scheme),
         token_ttl: object.spec.auth.token_ttl.0,
         max_staleness: object.spec.auth.max_staleness.0,
+        jwks_max_age: object.spec.auth.jwt.jwks_max_age.0,
         lifetimes: lifetimes(&object.spec.policy.keys),
         max_keys: usize::try_from(object.spec.policy.keys.max_per_account).unwrap_or(0),
         login_rates: rates(&limits.login, RateLimit::default().login)?.shared_by(ready),
@@ -312,6 +314,33 @@ fn ready(object: &ZenServer) -> u16 {
         .as_ref()
         .map_or(1, |status| status.ready_replicas);
     u16::try_from(ready.max(1)).unwrap_or(u16::MAX)
+}
+
+/// What a server says of its auth Secret: which it is, and which keys in it count.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Secrets {
+    pub fingerprint: String,
+    pub keys: Vec<Known>,
+}
+
+/// A key that the spec revokes counts for nothing at once, whatever status says.
+pub(super) fn secrets(server: &ZenServer) -> Option<Secrets> {
+    let status = server.status.as_ref()?;
+    let revoked = &server.spec.auth.jwt.revoked;
+    let known = |key: &SigningKeyStatus| {
+        let role = match key.state {
+            SigningKeyState::Next => Role::Next,
+            SigningKeyState::Current => Role::Current,
+            SigningKeyState::Previous => Role::Previous(time(&key.valid_until)?),
+            SigningKeyState::Retired => return None,
+        };
+        let kid = key.kid.clone();
+        (!revoked.contains(&kid)).then_some(Known { kid, role })
+    };
+    Some(Secrets {
+        fingerprint: status.auth_secret.as_ref()?.fingerprint.clone(),
+        keys: status.signing_keys.iter().filter_map(known).collect(),
+    })
 }
 
 fn lifetimes(policy: &KeyPolicy) -> Lifetimes {

@@ -175,8 +175,10 @@ async fn a_key_is_in_secrets_and_nowhere_else() -> Result<()> {
         let auth: Secret = site.api().get("prod-auth").await?;
         let pepper = entry(&auth, "pepper").context("no pepper")?;
         let keyset: Value = serde_json::from_str(&entry(&auth, "keyset.json").context("no keys")?)?;
-        let seed = keyset["keys"][0]["seed"].as_str().context("no seed")?;
-        let mut canaries = vec![pepper, seed.to_owned()];
+        let keys = keyset["keys"].as_array().context("no keys")?;
+        let seeds = keys.iter().filter_map(|key| key["seed"].as_str());
+        let mut canaries: Vec<_> = seeds.map(str::to_owned).chain([pepper]).collect();
+        ensure!(canaries.len() == 3, "two keys and the pepper");
         for text in &texts {
             canaries.extend(forms(text)?);
         }

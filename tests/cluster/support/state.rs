@@ -20,7 +20,7 @@ const KINDS: [(&str, &str); 10] = [
 ];
 
 /// Times, versions, addresses.
-const PASSING: [&str; 16] = [
+const PASSING: [&str; 20] = [
     "uid",
     "resourceVersion",
     "creationTimestamp",
@@ -33,19 +33,25 @@ const PASSING: [&str; 16] = [
     "nextRotationTime",
     "createdTime",
     "validUntil",
+    "publishedTime",
+    "signsSince",
+    "nextSigningKeyTime",
+    // Of keys that were drawn.
+    "revoked",
     "clusterIP",
     "clusterIPs",
     "deployment.kubernetes.io/revision",
     "zenop.dev/owner-uid",
 ];
 /// What is drawn, or made of it.
-const DRAWN: [&str; 14] = [
+const DRAWN: [&str; 15] = [
     "idProof",
     "restoredFrom",
     "zenop.dev/restore",
     "verifier",
     "fingerprint",
     "keyId",
+    "kid",
     "accountId",
     "userId",
     "expiresAt",

@@ -38,7 +38,7 @@ async fn are_on_every_answer() {
     insta::assert_snapshot!("headers", usual);
     let mut requests: Vec<_> = routes()
         .into_iter()
-        // Those of pages are fixed, and stricter: `pages.rs`.
+        // Those of pages are fixed, and stricter: `pages.rs`. The JWKS may be kept: `jwt.rs`.
         .filter(|route| route.path.starts_with("/api/"))
         .map(|route| request(route.method, &route.path.replace(['{', '}'], "")))
         .collect();

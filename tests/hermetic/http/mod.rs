@@ -9,6 +9,7 @@ mod cors;
 mod devices;
 mod floods;
 mod headers;
+mod jwt;
 mod keys;
 pub mod limits;
 mod lists;

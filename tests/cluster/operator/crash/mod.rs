@@ -498,6 +498,16 @@ async fn harm_while_users_come() -> Result<()> {
 }
 
 #[tokio::test]
+async fn harm_while_another_key_is_to_sign() -> Result<()> {
+    campaign(Story::SignAnew, &ALL).await
+}
+
+#[tokio::test]
+async fn harm_while_the_key_that_signs_is_revoked() -> Result<()> {
+    campaign(Story::Revoke, &ALL).await
+}
+
+#[tokio::test]
 async fn harm_while_a_key_is_deleted() -> Result<()> {
     campaign(Story::Delete, &ALL).await
 }

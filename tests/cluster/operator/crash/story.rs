@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use zenop::{
-    api::{DeletionPolicy, ZenAPIKey, ZenServer, ZenServiceAccount},
+    api::{DeletionPolicy, SigningKeyState, ZenAPIKey, ZenServer, ZenServiceAccount},
     auth::api_key::{ApiKey, KeySecret},
 };
 
@@ -42,6 +42,10 @@ pub enum Story {
     Restore,
     /// Two users are made: one has a password in a Secret, the other chooses one with a token.
     Users,
+    /// The next key is to sign tokens.
+    SignAnew,
+    /// The key that signs tokens is revoked.
+    Revoke,
 }
 
 /// How a story ends, or how it is before it begins.
@@ -67,7 +71,7 @@ const OVERLAP: Scene = Scene {
 };
 
 impl Story {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Create,
         Self::Replace,
         Self::Rotate,
@@ -79,6 +83,8 @@ impl Story {
         Self::Retain,
         Self::Restore,
         Self::Users,
+        Self::SignAnew,
+        Self::Revoke,
     ];
 
     /// What is there when the operator starts; settled as [`ONE`], if anything is.
@@ -94,6 +100,7 @@ impl Story {
                 all(with(key, "spec.expiresAt", json!("2126-01-01T00:00:00Z")))
             }
             Self::Restore => vec![forgiving("1h"), account("ci"), key("main")],
+            Self::SignAnew => vec![signing("1"), account("ci"), key("main")],
             _ => all(key("main")),
         }
     }
@@ -113,6 +120,18 @@ impl Story {
                 vec![restored(key("main"), &uid)]
             }
             Self::Users => return users::come(site).await,
+            Self::SignAnew => {
+                let first = signs(site, None).await?;
+                site.apply(&signing("2")).await?;
+                return signs(site, Some(&first)).await.map(drop);
+            }
+            Self::Revoke => {
+                let first = signs(site, None).await?;
+                let revoked = json!({"jwt": {"revoked": [first]}});
+                site.apply(&with(server("prod"), "spec.auth", revoked))
+                    .await?;
+                return signs(site, Some(&first)).await.map(drop);
+            }
             Self::Create => vec![server("prod"), account("ci"), key("main")],
             Self::Rotate | Self::Retire => vec![rotated(self, "2")],
             // It is looked at every half a minute, and when its key changes.
@@ -132,7 +151,8 @@ impl Story {
     /// How it is to end.
     pub fn after(self) -> Scene {
         match self {
-            Self::Create | Self::Retain | Self::Restore | Self::Users => ONE,
+            Self::Create | Self::Retain | Self::Restore => ONE,
+            Self::Users | Self::SignAnew | Self::Revoke => ONE,
             Self::Replace | Self::Rotate | Self::Given | Self::Verifier => OVERLAP,
             Self::Retire => Scene {
                 accepted: &[2],
@@ -217,6 +237,33 @@ async fn deleted(site: &Site) -> Result<String> {
     site.delete::<ZenAPIKey>("main").await?;
     site.until_gone::<ZenAPIKey>("main", &uid).await?;
     Ok(uid)
+}
+
+/// A server whose keys may sign as soon as anything does.
+fn signing(trigger: &str) -> Value {
+    let jwt = json!({"jwksMaxAge": "1s", "trigger": trigger});
+    with(
+        server("prod"),
+        "spec.auth",
+        json!({"maxStaleness": "5s", "jwt": jwt}),
+    )
+}
+
+/// The key that signs tokens, once it is another, and that there is a next one.
+pub async fn signs(site: &Site, other_than: Option<&str>) -> Result<String> {
+    let current = |server: &ZenServer| {
+        let keys = &server.status.as_ref()?.signing_keys;
+        let of = |state| {
+            keys.iter()
+                .find(|key| key.state == state && key.published_time.is_some())
+        };
+        let current = of(SigningKeyState::Current)?.kid.clone();
+        of(SigningKeyState::Next)?;
+        (Some(&*current) != other_than).then_some(current)
+    };
+    let what = "signing with a key, another one next";
+    let server = site.until("prod", what, |s| current(s).is_some()).await?;
+    current(&server).context("no current key")
 }
 
 fn rotated(story: Story, trigger: &str) -> Value {
