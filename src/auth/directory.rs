@@ -137,6 +137,12 @@ impl Directory {
 
     /// When everything that this principal may do ends at the latest, if it does.
     pub fn end(&self, who: &Principal) -> Option<Timestamp> {
+        if let Some(device) = who.by.device() {
+            let of_device = self.device(device).map(|device| device.end(self.terms()));
+            let account = self.account(who.account);
+            let of_account = account.and_then(|account| account.window.until);
+            return of_device.into_iter().chain(of_account).min();
+        }
         let (account, key, generation) = self.holder(who)?;
         let of_key = key.end(generation);
         account.window.until.into_iter().chain(of_key).min()

@@ -32,14 +32,46 @@ const SKEW: i64 = 10;
 pub struct Claims {
     /// Whom it was issued to.
     pub principal: Principal,
+    /// What it is for, if it is for a workload.
+    pub workload: Workload,
+    /// Whether it was asked for by `GET /api_token`, and not got by a login.
+    pub asked_for: bool,
     /// When it was issued.
     pub issued: Timestamp,
     /// From when on it is refused.
     pub expires: Timestamp,
 }
 
+/// The schedule, run or deployment of ZenML that a token is for. Only the ZenML server knows whether
+/// there is one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// A schedule.
+    #[serde(rename = "schedule_id", skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Uuid>,
+    /// A run of a pipeline.
+    #[serde(rename = "pipeline_run_id", skip_serializing_if = "Option::is_none")]
+    pub pipeline_run: Option<Uuid>,
+    /// A deployment.
+    #[serde(rename = "deployment_id", skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<Uuid>,
+}
+
+impl Claims {
+    /// What a login states.
+    pub fn of_login(principal: Principal, issued: Timestamp, expires: Timestamp) -> Self {
+        Self {
+            principal,
+            workload: Workload::default(),
+            asked_for: false,
+            issued,
+            expires,
+        }
+    }
+}
+
 /// The claims as ZenML names them. `iat` is a float there, `exp` an integer (zenml-wire.md 4).
-/// `key_print`, `user_epoch` and `user_print` are ours.
+/// `key_print`, `user_epoch`, `user_print` and `api_token` are ours.
 #[derive(Serialize)]
 struct Wire<'a> {
     sub: Uuid,
@@ -47,6 +79,10 @@ struct Wire<'a> {
     aud: &'a str,
     iat: f64,
     exp: i64,
+    #[serde(flatten)]
+    workload: Workload,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    api_token: bool,
     #[serde(flatten)]
     by: WireBy,
 }
@@ -99,6 +135,11 @@ struct Read {
     user_print: Option<Print>,
     session_id: Option<Uuid>,
     device_id: Option<Uuid>,
+    schedule_id: Option<Uuid>,
+    pipeline_run_id: Option<Uuid>,
+    deployment_id: Option<Uuid>,
+    #[serde(default)]
+    api_token: bool,
 }
 
 impl Read {
@@ -173,6 +214,8 @@ pub fn issue(
         aud: &server,
         iat: seconds(claims.issued),
         exp: claims.expires.as_second(),
+        workload: claims.workload,
+        api_token: claims.asked_for,
         by: claims.principal.by.into(),
     };
     encode(&header, &wire, key)
@@ -224,6 +267,12 @@ fn verify_signed(keyring: &Keyring, server: Uuid, token: &str) -> Option<Claims>
             account: read.sub,
             by: read.by()?,
         },
+        workload: Workload {
+            schedule: read.schedule_id,
+            pipeline_run: read.pipeline_run_id,
+            deployment: read.deployment_id,
+        },
+        asked_for: read.api_token,
         issued: timestamp(read.nbf.map_or(read.iat, |nbf| nbf.max(read.iat)))?,
         // Whoever remembers this remembers no more than its key vouches for.
         expires: until.map_or(expires, |until| expires.min(until)),
@@ -292,6 +341,8 @@ mod tests {
                     print: print(),
                 },
             },
+            workload: Workload::default(),
+            asked_for: false,
             issued: now(),
             expires: now() + jiff::SignedDuration::from_hours(1),
         }
@@ -355,6 +406,23 @@ mod tests {
             let token = issue(&keyring(1), SERVER, &claims).unwrap();
             assert_eq!(verify(&keyring(1), SERVER, &token, now()), Ok(claims));
         }
+    }
+
+    #[test]
+    fn reads_what_it_is_for() {
+        let some = Some(Uuid::from_u128(8));
+        let workload = Workload {
+            schedule: some,
+            pipeline_run: None,
+            deployment: some,
+        };
+        let claims = Claims {
+            workload,
+            asked_for: true,
+            ..claims()
+        };
+        let token = issue(&keyring(1), SERVER, &claims).unwrap();
+        assert_eq!(verify(&keyring(1), SERVER, &token, now()), Ok(claims));
     }
 
     #[test]

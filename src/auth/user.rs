@@ -163,11 +163,7 @@ mod tests {
             account: user.id,
             by,
         };
-        let claims = Claims {
-            principal,
-            issued: now(),
-            expires: now() + SignedDuration::from_hours(1),
-        };
+        let claims = Claims::of_login(principal, now(), now() + SignedDuration::from_hours(1));
         directory.check(&claims, now(), None)
     }
 

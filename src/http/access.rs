@@ -13,7 +13,7 @@ use axum::{
     extract::{FromRequestParts, Request},
     handler::Handler,
     http::{
-        HeaderMap, Method,
+        HeaderMap,
         header::{AUTHORIZATION, COOKIE},
         request::Parts,
     },
@@ -37,6 +37,8 @@ use super::{
     App, Refusal,
     basic::{self, Presented},
     extract::ClientAddress,
+    layers::CredentialKind,
+    refused::Trace,
     session::{self, Cookie},
     slow,
 };
@@ -66,6 +68,19 @@ impl<S: Sync> FromRequestParts<S> for Caller {
             .get()
             .copied()
             .ok_or(Refusal::NotAuthenticated)
+    }
+}
+
+/// The token that a request shows. Not on one with a raw key, nor on routes that everybody may
+/// call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown(pub(super) Claims);
+
+impl<S: Sync> FromRequestParts<S> for Shown {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        parts.extensions.get().copied().ok_or(Refusal::NoToken)
     }
 }
 
@@ -146,8 +161,16 @@ impl Access {
             return Ok(());
         }
         // Before the view is locked, which is read here too.
-        let from = ClientAddress::of(app, request.extensions(), request.headers()).network();
-        let (caller, admin) = authenticate(request.method(), request.headers(), from, app)?;
+        let from = ClientAddress::of(app, request.extensions(), request.headers());
+        let mut trace = Trace::default();
+        let known = authenticate(request, from.network(), app, &mut trace);
+        if let Err(Refusal::Credentials(why)) = &known {
+            app.refused(request.extensions().get(), &trace, why, from);
+        }
+        let (caller, admin) = known?;
+        if let Some(claims) = trace.claims {
+            request.extensions_mut().insert(Shown(claims));
+        }
         self.check(caller, admin, request)
     }
 
@@ -166,13 +189,14 @@ impl Access {
     }
 }
 
-/// Who calls, and whether it is an administrator now.
+/// Who calls, and whether it is an administrator now. What is known on the way stays in `trace`.
 fn authenticate(
-    method: &Method,
-    headers: &HeaderMap,
+    request: &Request,
     from: Option<Network>,
     app: &App,
+    trace: &mut Trace,
 ) -> Result<(Caller, bool), Refusal> {
+    let (method, headers) = (request.method(), request.headers());
     let bearer = bearer(headers)?;
     let scheme = app.settings().map(|settings| settings.scheme);
     if bearer.is_none() && !headers.contains_key(COOKIE) && scheme != Some(Scheme::NoAuth) {
@@ -196,15 +220,19 @@ fn authenticate(
             let token = session::token(headers, &view.settings, Cookie::Session);
             let token = token.ok_or_else(|| nothing_presented(scheme))?;
             session::check_page(method, headers)?;
+            trace.kind = CredentialKind::Cookie;
             token
         }
     };
     let principal = if credential.starts_with(api_key::PREFIX) {
+        trace.kind = CredentialKind::Key;
         let key: ApiKey = credential.parse().map_err(|_| Refused::BadKey)?;
+        trace.key = Some(key.id);
         view.directory
             .authenticate(&view.keyring, &key, now, from)?
     } else {
         let claims = claims(app, &view, credential)?;
+        trace.claims = Some(claims);
         let pepper = view.keyring.pepper();
         let is_of = |session, given: &str| pepper.is_csrf_token(session, given);
         session::check_csrf(headers, claims.principal.by.session(), is_of)?;

@@ -47,6 +47,22 @@ pub enum Refusal {
     /// Its credential is not accepted.
     #[error("Authentication error: {0}")]
     Credentials(#[from] Refused),
+    /// A token is asked for by who shows none.
+    #[error("Not authenticated.")]
+    NoToken,
+    /// A token is asked for that another one is not good for.
+    #[error(
+        "Unable to scope API token to {kind} {named}. The token used to authorize this request is \
+         already scoped to {kind} {by}."
+    )]
+    Scope {
+        /// Of what.
+        kind: &'static str,
+        /// What was asked for.
+        named: Uuid,
+        /// What the token that was shown is for.
+        by: Uuid,
+    },
     /// Nothing can be decided now.
     #[error("{}", unavailable(*.0))]
     Unavailable(#[from] Unavailable),
@@ -129,6 +145,9 @@ pub enum Refusal {
     /// A device cannot be decided on so.
     #[error("{0}")]
     Device(&'static str),
+    /// What is asked for cannot be had.
+    #[error("{0}")]
+    Value(&'static str),
     /// The server's policy, or somebody, does not allow it.
     #[error("{0}")]
     NotAllowed(&'static str),
@@ -246,8 +265,10 @@ impl IntoResponse for Refusal {
             )
                 .into_response(),
             Self::Credentials(_) => raised(StatusCode::UNAUTHORIZED, "CredentialsNotValid"),
-            // The client does not try to log in after this one.
-            Self::NoDefaultUser => raised(StatusCode::UNAUTHORIZED, "AuthorizationException"),
+            // The client does not log in again after these: that would not help.
+            Self::NoDefaultUser | Self::NoToken | Self::Scope { .. } => {
+                raised(StatusCode::UNAUTHORIZED, "AuthorizationException")
+            }
             Self::NoDevices => plain(StatusCode::FORBIDDEN),
             Self::Unavailable(why) => later(
                 retry_after(why),
@@ -287,7 +308,7 @@ impl IntoResponse for Refusal {
             }
             Self::NotChanged(_) => raised(StatusCode::FORBIDDEN, "IllegalOperationError"),
             Self::OAuth(error) => error.into_response(),
-            Self::NoPage(_) | Self::NotANumber | Self::Device(_) => {
+            Self::NoPage(_) | Self::NotANumber | Self::Device(_) | Self::Value(_) => {
                 raised(StatusCode::BAD_REQUEST, "ValueError")
             }
             Self::Malformed(_) | Self::WeakPassword(_) => bare(&text),

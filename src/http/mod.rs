@@ -19,6 +19,7 @@ mod openapi;
 mod pages;
 mod passwords;
 mod polls;
+mod refused;
 mod router;
 mod routes;
 mod serve;
@@ -54,6 +55,7 @@ use once::Answers;
 use openapi::Document;
 use pages::Bursts;
 use polls::Polls;
+use refused::Refusals;
 use slow_work::SlowWork;
 use token_cache::TokenCache;
 
@@ -114,6 +116,7 @@ struct Inner {
     limiter: Limiter,
     codes: Limiter,
     bursts: Bursts,
+    refusals: Refusals,
     passwords: SlowWork,
     pairs: Pairs,
     slow: SlowWork,
@@ -138,6 +141,7 @@ impl App {
             limiter: Limiter::new(1),
             codes: Limiter::new(decisions::OF_AN_ADDRESS),
             bursts: Bursts::new(),
+            refusals: Refusals::default(),
             passwords: SlowWork::new(passwords::PLACES),
             slow: SlowWork::new(slow::PLACES),
             headers: SecureHeaders::default(),
@@ -203,6 +207,10 @@ impl App {
 
     fn bursts(&self) -> &Bursts {
         &self.0.bursts
+    }
+
+    fn refusals(&self) -> &Refusals {
+        &self.0.refusals
     }
 
     fn passwords(&self) -> &SlowWork {

@@ -16,8 +16,8 @@ use super::{
     layers::around,
     openapi, pages,
     routes::{
-        activation, api_keys, change_accounts, change_devices, change_keys, change_users,
-        constants, current_user, device_start, devices, health, info, jwks, login,
+        activation, api_keys, api_token, change_accounts, change_devices, change_keys,
+        change_users, constants, current_user, device_start, devices, health, info, jwks, login,
         service_accounts, users,
     },
 };
@@ -44,6 +44,7 @@ fn table() -> Table {
         .row(M::GET,    "/api/v1/version",          Anyone,  info::version)
         .row(M::POST,   "/api/v1/login",            Anyone,  login::login)
         .row(M::GET,    "/api/v1/logout",           Anyone,  login::logout)
+        .row(M::GET,    "/api/v1/api_token",        Account, api_token::issue)
         .row(M::GET,    "/.well-known/jwks.json",   Anyone,  jwks::show)
         .row(M::GET,    "/api/v1/current-user",     Account, current_user::show)
         .row(M::PUT,    "/api/v1/current-user",     Account, change_users::update_self)

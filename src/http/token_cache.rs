@@ -88,18 +88,15 @@ mod tests {
     }
 
     fn token(keyring: &Keyring) -> (String, Claims) {
-        let claims = Claims {
-            principal: Principal {
-                account: Uuid::from_u128(1),
-                by: By::Key {
-                    key: Uuid::from_u128(2),
-                    generation: 1,
-                    print: "00".repeat(32).parse::<Verifier>().unwrap().print(),
-                },
+        let principal = Principal {
+            account: Uuid::from_u128(1),
+            by: By::Key {
+                key: Uuid::from_u128(2),
+                generation: 1,
+                print: "00".repeat(32).parse::<Verifier>().unwrap().print(),
             },
-            issued: now(),
-            expires: now() + SignedDuration::from_hours(1),
         };
+        let claims = Claims::of_login(principal, now(), now() + SignedDuration::from_hours(1));
         (token::issue(keyring, SERVER, &claims).unwrap(), claims)
     }
 

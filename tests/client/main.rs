@@ -9,6 +9,7 @@
     reason = "a test that panics fails, as it should"
 )]
 
+mod api_token;
 mod browser;
 mod changes;
 mod commands;

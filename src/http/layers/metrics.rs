@@ -26,6 +26,8 @@ pub(in crate::http) struct Metrics {
     seconds: Family<Route, Histogram>,
     logins: Family<Login, Counter>,
     changes: Family<ChangeLabels, Counter>,
+    api_tokens: Family<ApiToken, Counter>,
+    refused: Family<RefusedLabels, Counter>,
     revocations: Histogram,
 }
 
@@ -83,6 +85,55 @@ struct Route {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Login {
     outcome: LoginOutcome,
+}
+
+/// What kind of token was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(in crate::http) enum TokenKind {
+    Generic,
+    Workload,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ApiToken {
+    kind: TokenKind,
+}
+
+/// What a request shows to say whose it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(in crate::http) enum CredentialKind {
+    #[default]
+    Token,
+    Key,
+    Cookie,
+}
+
+/// Why a credential is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(in crate::http) enum RefusedFor {
+    Bad,
+    Revoked,
+    InactiveKey,
+    InactiveAccount,
+    InactiveDevice,
+    Csrf,
+}
+
+impl RefusedFor {
+    pub(in crate::http) const ALL: [Self; 6] = [
+        Self::Bad,
+        Self::Revoked,
+        Self::InactiveKey,
+        Self::InactiveAccount,
+        Self::InactiveDevice,
+        Self::Csrf,
+    ];
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabels {
+    credential: CredentialKind,
+    reason: RefusedFor,
 }
 
 /// How a login ended.
@@ -155,6 +206,8 @@ impl Metrics {
             }),
             logins: Family::default(),
             changes: Family::default(),
+            api_tokens: Family::default(),
+            refused: Family::default(),
             revocations: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
         };
         registry.register(
@@ -174,12 +227,25 @@ impl Metrics {
             metrics.changes.clone(),
         );
         registry.register(
+            "zenop_api_tokens",
+            "Tokens that were asked for by GET /api_token, by kind",
+            metrics.api_tokens.clone(),
+        );
+        registry.register(
+            "zenop_refused_credentials",
+            "Requests whose credential was refused, by kind and reason",
+            metrics.refused.clone(),
+        );
+        registry.register(
             "zenop_revocation_seconds",
             "From Kubernetes' answer to a deactivation, deletion or rotation through ZenML's API \
              until this server refuses",
             metrics.revocations.clone(),
         );
         // A rate can be asked of what begins with 0.
+        for kind in [TokenKind::Generic, TokenKind::Workload] {
+            drop(metrics.api_tokens.get_or_create(&ApiToken { kind }));
+        }
         for outcome in LoginOutcome::ALL {
             drop(metrics.logins.get_or_create(&Login { outcome }));
         }
@@ -218,6 +284,15 @@ impl Metrics {
     /// Exact, and of this server's own changes only. The store measures those of others, to a second.
     pub(in crate::http) fn revoked(&self, took: Duration) {
         self.revocations.observe(took.as_secs_f64());
+    }
+
+    pub(in crate::http) fn api_token(&self, kind: TokenKind) {
+        self.api_tokens.get_or_create(&ApiToken { kind }).inc();
+    }
+
+    pub(in crate::http) fn refused(&self, credential: CredentialKind, reason: RefusedFor) {
+        let labels = RefusedLabels { credential, reason };
+        self.refused.get_or_create(&labels).inc();
     }
 
     pub(in crate::http) fn login(&self, outcome: LoginOutcome) {

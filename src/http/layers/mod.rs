@@ -19,7 +19,9 @@ use axum::{
 use futures::FutureExt;
 use tracing::{debug, error};
 
-pub(super) use metrics::{ChangeOutcome, Changed, LoginOutcome, Metrics};
+pub(super) use metrics::{
+    ChangeOutcome, Changed, CredentialKind, LoginOutcome, Metrics, RefusedFor, TokenKind,
+};
 pub(super) use secure_headers::SecureHeaders;
 
 use super::{

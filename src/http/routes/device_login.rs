@@ -238,11 +238,7 @@ fn sign(
         );
         (end, view.keyring.clone(), view.settings.id)
     };
-    let claims = Claims {
-        principal,
-        issued: now,
-        expires,
-    };
+    let claims = Claims::of_login(principal, now, expires);
     let token = token::issue(&keyring, server, &claims).map_err(|_| Refusal::Unexpected)?;
     let rest: SignedDuration = expires.duration_since(now);
     Ok(Granted {

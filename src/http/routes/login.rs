@@ -265,11 +265,8 @@ fn claims(
 ) -> Result<Claims, Refusal> {
     let lifetime = SignedDuration::try_from(lifetime).map_err(|_| Refusal::Unexpected)?;
     let expires = now.checked_add(lifetime).map_err(|_| Refusal::Unexpected)?;
-    Ok(Claims {
-        principal,
-        issued: now,
-        expires: end.map_or(expires, |end| expires.min(end)),
-    })
+    let expires = end.map_or(expires, |end| expires.min(end));
+    Ok(Claims::of_login(principal, now, expires))
 }
 
 /// The one place where every login ends, whichever way it went. The audit line has ids and closed words only: names come from people, credentials from

@@ -5,6 +5,7 @@
 
 pub(super) mod activation;
 pub(super) mod api_keys;
+pub(super) mod api_token;
 pub(super) mod change_accounts;
 pub(super) mod change_devices;
 pub(super) mod change_keys;

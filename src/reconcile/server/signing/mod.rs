@@ -87,7 +87,7 @@ impl<'a> Situation<'a> {
         if find(&mut keys, State::Next).is_none() {
             keys.push(made(draw(), State::Next));
         }
-        let store = self.to_store(&keys);
+        let store = self.wanted(&keys);
         let mut after = keys.clone();
         after.retain(|key| key.state != State::Retired);
         for key in &mut after {
@@ -198,7 +198,7 @@ impl<'a> Situation<'a> {
 
     /// What the Secret is to hold, if that is not what it holds. Whoever adds a key wrote status
     /// first, and so knows all keys that count; whoever does not only takes away what is over.
-    fn to_store(&self, keys: &[SigningKeyStatus]) -> Option<Vec<String>> {
+    fn wanted(&self, keys: &[SigningKeyStatus]) -> Option<Vec<String>> {
         let state = |kid: &str| keys.iter().find(|key| key.kid == kid).map(|key| key.state);
         let wanted = keys.iter().filter(|key| key.state != State::Retired);
         if wanted.clone().any(|key| !self.is_stored(&key.kid)) {
