@@ -215,11 +215,8 @@ mod texts {
     }
 
     fn token() -> String {
-        let claims = Claims {
-            principal: principal(),
-            issued: now(),
-            expires: now() + SignedDuration::from_hours(1),
-        };
+        let end = now() + SignedDuration::from_hours(1);
+        let claims = Claims::of_login(principal(), now(), end);
         KEYRING
             .with(|ring| token::issue(ring, support::SERVER, &claims))
             .unwrap()

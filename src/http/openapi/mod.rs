@@ -153,6 +153,7 @@ fn parameters(route: &Route, operation: &Operation) -> Vec<Value> {
             hydrate(true),
             query("user_code", &json!({"type": "string"})),
         ],
+        Query::Token => token(),
         Query::List(filters) => list(&filters()),
     });
     parameters
@@ -183,6 +184,16 @@ fn query(name: &str, schema: &Value) -> Value {
 
 fn hydrate(default: bool) -> Value {
     query("hydrate", &json!({"type": "boolean", "default": default}))
+}
+
+fn token() -> Vec<Value> {
+    let kind = json!({"type": "string", "enum": ["generic", "workload"], "default": "generic"});
+    let seconds = json!({"type": "integer", "minimum": 0, "maximum": 604_800, "default": 3600});
+    let mut parameters = vec![query("token_type", &kind), query("expires_in", &seconds)];
+    let workloads = ["schedule_id", "pipeline_run_id", "deployment_id"];
+    let id = json!({"type": "string", "format": "uuid"});
+    parameters.extend(workloads.map(|name| query(name, &id)));
+    parameters
 }
 
 fn list(filters: &[Filter]) -> Vec<Value> {

@@ -21,6 +21,8 @@ pub(super) enum Query {
     Hydrate,
     /// The same, and the code that a person was shown of what waits.
     Waiting,
+    /// What kind of token is asked for, for how long, and for which workload.
+    Token,
     /// Pages, filters and sorting.
     List(fn() -> Vec<Filter>),
 }
@@ -123,6 +125,12 @@ fn entrance(row: Row<'_>) -> Option<Operation> {
         ("GET", "/api/v1/statistics") => {
             Operation::answers::<server::Statistics>("How much there is on the server.")
         }
+        ("GET", "/api/v1/api_token") => Operation {
+            query: Query::Token,
+            ..Operation::answers::<&str>(
+                "Gives a token for a machine, to who shows one, that ends with what it comes from.",
+            )
+        },
         ("GET", "/api/v1/logout") => Operation::answers::<Nothing>("Forgets a browser's cookie."),
         ("GET", "/api/v1/current-user") => {
             Operation::answers::<account::User<'_>>("Who the caller is.")

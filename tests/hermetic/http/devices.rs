@@ -460,6 +460,30 @@ async fn d29_a_restart_between_any_two_steps_changes_nothing() {
     begun.refused(&server, "expired_token").await;
 }
 
+/// Its own end comes first, whatever happens to the clock and to the key that sealed it.
+#[tokio::test]
+async fn d30_d31_a_code_of_a_previous_key_is_good_until_its_own_end() {
+    for (before, between, good) in [(0, 0, true), (200, 99, true), (200, 100, false)] {
+        let server = server();
+        let key = server.key.text();
+        let begun = begin(&server, CLIENT).await;
+        pass(before);
+        let month = moved() + SignedDuration::from_hours(720);
+        server.change(|state| state.keyring = support::rotated(1, month, 2));
+        let approved = begun.approve(&server, &key, true).await;
+        approved.expect(200);
+        pass(between);
+        match good {
+            true => drop(begun.token(&server).await),
+            false => begun.refused(&server, "expired_token").await,
+        }
+        // New ones are sealed by the new key, and the old one may go.
+        let begun = begin(&server, OTHER).await;
+        server.change(|state| state.keyring = support::rotated(3, month, 2));
+        begun.refused(&server, "authorization_pending").await;
+    }
+}
+
 #[tokio::test]
 async fn d30_a_code_of_a_revoked_key_is_nothing() {
     let server = server();
