@@ -597,6 +597,30 @@ pub struct AuthSecretStatus {
 
     /// Whether the Secret was made. Until then there is nothing to lose.
     pub confirmed: bool,
+
+    /// What was recorded before it, while nobody knew whether a Secret was made: one that is made
+    /// late is one of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 64, max = 64)))]
+    pub unconfirmed: Vec<String>,
+}
+
+impl AuthSecretStatus {
+    /// How many Secrets may be on their way.
+    const MOST: usize = 8;
+
+    /// Whether a Secret with this fingerprint is the server's.
+    pub fn is_of(&self, fingerprint: &str) -> bool {
+        let late = !self.confirmed && self.unconfirmed.iter().any(|other| other == fingerprint);
+        late || self.fingerprint == fingerprint
+    }
+
+    /// What is recorded for another try, which `self` may yet forestall.
+    pub fn tries(&self) -> Vec<String> {
+        let mut all = self.unconfirmed.clone();
+        all.push(self.fingerprint.clone());
+        all.split_off(all.len().saturating_sub(Self::MOST))
+    }
 }
 
 kind_status!(ZenServerStatus, |_| ());

@@ -234,7 +234,7 @@ fn check_auth_secret(
         };
     };
     let read = AuthSecret::read(&live).ok();
-    let ours = read.filter(|read| recorded.is_some_and(|r| r.fingerprint == read.fingerprint));
+    let ours = read.filter(|read| recorded.is_some_and(|r| r.is_of(&read.fingerprint)));
     let Some(secret) = ours else {
         return Err(stalled(
             reason::AUTH_SECRET_INVALID,
@@ -341,11 +341,17 @@ impl Valid {
                     name,
                     fingerprint: secret.fingerprint.clone(),
                     confirmed: true,
+                    unconfirmed: Vec::new(),
                 },
                 is_new: false,
                 turn,
             },
-            None => new_secrets(name, &keyset, turn, fresh),
+            None => {
+                let status = self.server.status.as_ref();
+                let before = status.and_then(|status| status.auth_secret.as_ref());
+                let tries = before.map(AuthSecretStatus::tries).unwrap_or_default();
+                new_secrets(name, &keyset, turn, tries, fresh)
+            }
         }
     }
 
@@ -361,6 +367,7 @@ impl Valid {
             selector: Some(parts.selector()),
             auth_secret: Some(AuthSecretStatus {
                 confirmed: true,
+                unconfirmed: Vec::new(),
                 ..auth.status.clone()
             }),
             signing_keys: auth.turn.keys.clone(),
@@ -371,7 +378,13 @@ impl Valid {
     }
 }
 
-fn new_secrets(name: String, keyset: &Keyset, turn: Turn, fresh: &mut impl Fresh) -> Secrets {
+fn new_secrets(
+    name: String,
+    keyset: &Keyset,
+    turn: Turn,
+    unconfirmed: Vec<String>,
+    fresh: &mut impl Fresh,
+) -> Secrets {
     let mut pepper = Zeroizing::new([0; 32]);
     fresh.fill(pepper.as_mut());
     let entries = Keyring::entries(&pepper, keyset);
@@ -387,6 +400,7 @@ fn new_secrets(name: String, keyset: &Keyset, turn: Turn, fresh: &mut impl Fresh
             name,
             fingerprint,
             confirmed: false,
+            unconfirmed,
         },
         is_new: true,
         turn,

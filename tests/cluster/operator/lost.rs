@@ -9,9 +9,10 @@ use kube::{
     api::{DynamicObject, PostParams},
 };
 use serde_json::{Value, json};
-use zenop::api::{ZenAPIKey, ZenAPIKeyStatus, reason};
+use zenop::api::{ZenAPIKey, ZenAPIKeyStatus, ZenServer, reason};
+use zenop_cluster::fault::{Action, Match, Rule, Verb, When};
 
-use crate::support::{Site, account, key, server, site, site::resource, stalled};
+use crate::support::{PATIENCE, Site, account, key, server, site, site::resource, stalled};
 
 async fn write_status(site: &Site, name: &str, status: Value) -> Result<()> {
     let api = site.dynamic(&resource("zenop.dev/v1alpha1", "ZenAPIKey"));
@@ -141,6 +142,35 @@ async fn a_secret_is_not_written_under_a_server_that_is_not_set_up() -> Result<(
         site.proxy.clear();
         site.key_ready("main", 1).await?;
         site.check_delivered("main", 1).await.map(drop)
+    })
+    .await
+}
+
+/// The first call to make it has no answer, and is done while the second is on its way: whoever
+/// comes too late finds what it had prepared before.
+#[tokio::test]
+async fn an_auth_secret_that_is_made_late_is_the_servers() -> Result<()> {
+    site("late-auth", async |site| {
+        let _operator = site.operator().await?;
+        let hang = || {
+            let create = Match::verb(Verb::Create).on("secrets").named("prod-auth");
+            site.proxy
+                .add(Rule::once(create, When::Before, Action::Hang))
+        };
+        let first = hang();
+        site.apply_three().await?;
+        first.acted(1, PATIENCE).await?;
+        let second = hang();
+        second.acted(1, PATIENCE).await?;
+        first.release();
+        site.until::<Secret>("prod-auth", "made", |_| true).await?;
+        second.release();
+        site.key_ready("main", 1).await?;
+        site.check_delivered("main", 1).await?;
+        let server: ZenServer = site.api().get("prod").await?;
+        let auth = server.status.and_then(|status| status.auth_secret);
+        ensure!(auth.is_some_and(|auth| auth.confirmed && auth.unconfirmed.is_empty()));
+        site.settled().await
     })
     .await
 }
