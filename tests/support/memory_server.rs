@@ -4,6 +4,7 @@
 //! `cargo run --example memory-server -- 18240`
 
 #[path = "mod.rs"]
+#[expect(dead_code, reason = "the tests use all of it")]
 mod support;
 
 use std::sync::Arc;
