@@ -112,6 +112,25 @@ impl Drop for Supervisor {
     }
 }
 
+/// The one tool of a group, built if need be. Blocks until then, with progress on stderr.
+///
+/// # Errors
+///
+/// If it cannot be built. The message says what to do.
+pub fn tool(group: &str) -> Result<PathBuf> {
+    let mut command = Command::new(binary()?);
+    let output = command
+        .args(["tools", group])
+        .stderr(Stdio::inherit())
+        .output();
+    let output = output.context("running the supervisor's binary")?;
+    let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    match output.status.success() && !path.is_empty() {
+        true => Ok(path.into()),
+        false => bail!("there is no tool of group {group}; it was said why above"),
+    }
+}
+
 fn command(wanted: &Wanted) -> Result<Command> {
     let mut command = Command::new(binary()?);
     command.args(["supervise", "--wanted", &serde_json::to_string(wanted)?]);

@@ -37,6 +37,7 @@ use serde::{Deserialize, Serialize};
 pub use control_plane::ControlPlane;
 pub use dump::dump;
 pub use kubeconfig::client as client_from;
+pub use launch::tool;
 pub use namespace::{TestNamespace, with_namespace};
 pub use node::Node;
 pub use shared::shared;

@@ -30,6 +30,8 @@ pub mod label {
     pub const COMPONENT: &str = "app.kubernetes.io/component";
     /// The product.
     pub const PART_OF: &str = "app.kubernetes.io/part-of";
+    /// On a Secret: the ZenServer that may show it to its OIDC provider.
+    pub const CLIENT_SECRET_OF: &str = "zenop.dev/client-secret-of";
     /// UID of the custom resource that the object was made for.
     pub const OWNER_UID: &str = "zenop.dev/owner-uid";
     /// Hash of what we last asked for, so that a field we no longer set is noticed.
@@ -167,6 +169,14 @@ pub mod reason {
     pub const ACTIVATION_EXPIRED: &str = "ActivationExpired";
     /// The server asks nobody who they are.
     pub const NO_AUTHENTICATION: &str = "NoAuthentication";
+    /// The server asks its provider by a connection that others can change.
+    pub const PLAIN_PROVIDER: &str = "PlainProvider";
+    /// The Secret of `auth.external.clientSecretFrom` is not there, or not released to the server.
+    pub const CLIENT_SECRET_NOT_RELEASED: &str = "ClientSecretNotReleased";
+    /// The server logs nobody in in this way.
+    pub const METHOD_NOT_ACCEPTED: &str = "MethodNotAccepted";
+    /// An older user of this server is the same person of the provider.
+    pub const SUBJECT_CONFLICT: &str = "SubjectConflict";
     /// The server's pods are not ready.
     pub const PODS_NOT_READY: &str = "PodsNotReady";
     /// The API server refused or did not answer; it will be tried again.

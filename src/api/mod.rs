@@ -31,14 +31,14 @@ pub use duration::ApiDuration;
 pub use record::Record;
 pub use reference::reference;
 pub use server::{
-    Auth, AuthScheme, AuthSecretStatus, Cors, DeviceAuth, DevicePolicy, KeyPolicy, Policy,
-    RateLimit, SecureHeaders, ZenServer, ZenServerSpec, ZenServerStatus,
+    Auth, AuthScheme, AuthSecretStatus, ClientSecretFrom, Cors, DeviceAuth, DevicePolicy, External,
+    KeyPolicy, Policy, RateLimit, SecureHeaders, ZenServer, ZenServerSpec, ZenServerStatus,
 };
 pub use service_account::{
     KeyCount, ZenServiceAccount, ZenServiceAccountSpec, ZenServiceAccountStatus,
 };
 pub use signing::{Jwt, SigningKeyState, SigningKeyStatus};
 pub use user::{
-    ActivationStatus, LoginMethod, PasswordFrom, UserActivation, ZenUser, ZenUserSpec,
-    ZenUserStatus,
+    ActivationStatus, ExternalPerson, LoginMethod, PasswordFrom, UserActivation, ZenUser,
+    ZenUserSpec, ZenUserStatus,
 };

@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    api_key::SecretKeyRef,
     common::{conditions, kind_status, unobserved, yes},
     duration::ApiDuration,
     signing::{Jwt, SigningKeyStatus},
@@ -31,6 +32,7 @@ use super::{
     status = "ZenServerStatus",
     derive = "PartialEq",
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')", "the name must be one of a Service: at most 63 lower-case letters, digits and hyphens, and begin with a letter"),
+    validation = ("!has(self.spec.auth.external) || has(self.spec.url)", "auth.external needs spec.url: the provider sends people back to <url>/login/external/callback"),
     doc = "ZenServer is one server that ZenML clients connect to: a Deployment behind a Service, and the Secret with its signing keys.",
     scale(
         spec_replicas_path = ".spec.replicas",
@@ -209,7 +211,9 @@ fn max_per_account() -> i32 {
 #[x_kube(
     validation = ("duration(self.tokenTTL) >= duration('1m') && duration(self.tokenTTL) <= duration('168h')", "tokenTTL must be between 1m and 168h"),
     validation = ("duration(self.maxStaleness) >= duration('5s') && duration(self.maxStaleness) <= duration('10m')", "maxStaleness must be between 5s and 10m"),
-    validation = ("self.scheme != 'NoAuth' || self.allowInsecure", "with scheme NoAuth whoever reaches the server is the user 'default', without any credential; if that is what you want, say so with allowInsecure: true")
+    validation = ("self.scheme != 'NoAuth' || self.allowInsecure", "with scheme NoAuth whoever reaches the server is the user 'default', without any credential; if that is what you want, say so with allowInsecure: true"),
+    validation = ("has(self.external) == (self.scheme == 'External')", "scheme External needs auth.external, and no other scheme has it"),
+    validation = ("!has(self.external) || self.external.issuer.startsWith('https://') || self.allowInsecure", "the issuer must be https, as whoever is on the way to it could say who logs in; for a test, say so with allowInsecure: true")
 )]
 pub struct Auth {
     /// How people prove who they are. Service accounts come with API keys in any case, but where
@@ -217,10 +221,14 @@ pub struct Auth {
     #[serde(default)]
     pub scheme: AuthScheme,
 
-    /// Whether a scheme that lets everybody in may be set. The server then says so, by the
-    /// condition `Insecure`.
+    /// Whether a scheme that lets everybody in may be set, or a provider that is not asked by
+    /// https. The server then says so, by the condition `Insecure`.
     #[serde(default)]
     pub allow_insecure: bool,
+
+    /// The OIDC provider that says who people are. For scheme `External`, which needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<External>,
 
     /// How long a token from an API key lives. Example: `1h`.
     #[serde(rename = "tokenTTL", default = "token_ttl")]
@@ -266,9 +274,76 @@ pub enum AuthScheme {
     /// The same, or name and password with every request.
     #[serde(rename = "HTTPBasic")]
     HttpBasic,
+    /// An OIDC provider says who people are: see `external`.
+    External,
     /// Nobody is asked: whoever reaches the server is the ZenUser of the name `default`. Needs
     /// `allowInsecure`.
     NoAuth,
+}
+
+/// An OIDC provider, and what this server is there. People are sent to it by their browsers
+/// (authorization code with PKCE); it sends them back to `<url>/login/external/callback`. Who of
+/// them is who here says each ZenUser, in `spec.external`; others are not let in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct External {
+    /// The provider's address, exactly as it calls itself. Example: `https://sso.example.org`.
+    #[schemars(
+        length(max = 512),
+        regex(pattern = r"^https?://[^/?#@\s\x00-\x1f]+(/[^?#\s\x00-\x1f]*)?$")
+    )]
+    pub issuer: String,
+
+    /// This server's id there. Example: `zenml`.
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[ -~]+$"))]
+    pub client_id: String,
+
+    /// Where the secret is that goes with it. The pods get this entry as a file, and read it anew
+    /// for each login. Default: none, for a client that is public there.
+    /// Example: `{secretKeyRef: {name: sso, key: client-secret}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret_from: Option<ClientSecretFrom>,
+
+    /// What is asked for beside `openid`, if the provider wants that. Example: `[groups]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "scopes")]
+    pub scopes: Vec<String>,
+
+    /// The only authorities that vouch for the provider's address, in PEM. Default: the public
+    /// ones, as Mozilla lists them. Example: `-----BEGIN CERTIFICATE-----…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 65_536),
+        regex(pattern = r"^\s*-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s-]+$")
+    )]
+    pub ca_bundle: Option<String>,
+
+    /// What people call the provider: `Continue with …`. Example: `Example SSO`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[^\x00-\x1f\x7f]+$"))]
+    pub display_name: Option<String>,
+
+    /// Whether users who have a password may log in with it beside the provider. Else it is of no
+    /// use, and what was issued for it is over. For an emergency.
+    #[serde(default)]
+    pub password_login: bool,
+}
+
+/// Where the secret is that this server has at its provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientSecretFrom {
+    /// An entry of a Secret of this namespace, which its owner labels
+    /// `zenop.dev/client-secret-of: <this server>`; a line end after it does not count.
+    /// Example: `{name: sso, key: client-secret}`.
+    pub secret_key_ref: SecretKeyRef,
+}
+
+fn scopes(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array", "maxItems": 16,
+        "items": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": r"^[!#-\[\]-~]+$"},
+    })
 }
 
 /// How devices are authorized, and for how long.
@@ -341,6 +416,7 @@ impl Default for Auth {
         Self {
             scheme: AuthScheme::default(),
             allow_insecure: false,
+            external: None,
             token_ttl: token_ttl(),
             max_staleness: max_staleness(),
             rate_limit: RateLimit::default(),
@@ -660,6 +736,12 @@ impl ZenServer {
     pub fn is_changed(&self) -> bool {
         let observed = self.status.as_ref().map(|s| s.observed_generation);
         observed != self.metadata.generation
+    }
+
+    /// Where the secret is that the server has at its provider, if it has one.
+    pub fn client_secret(&self) -> Option<&SecretKeyRef> {
+        let external = self.spec.auth.external.as_ref()?;
+        Some(&external.client_secret_from.as_ref()?.secret_key_ref)
     }
 
     /// Labels that select the server's pods.

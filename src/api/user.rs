@@ -16,7 +16,7 @@ use super::{
 
 /// A human identity of a ZenServer: what ZenML calls a user.
 ///
-/// It promises: while `active` is true and a password was set, its holder may log in; set it to
+/// It promises: while `active` is true and a password was set, or the server's provider knows it, its holder may log in; set it to
 /// false and every token of the user is refused at once. What stands for the password is in the
 /// Secret `<server>-passwords`, never here. Its name belongs to one user of a server: of two that
 /// claim it the older has it, the other reports `NameConflict` and may not log in. A user who is
@@ -74,7 +74,7 @@ use super::{
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("self.serverRef == oldSelf.serverRef", "serverRef cannot change; make a new user"),
-    validation = ("has(self.passwordFrom) != has(self.activation)", "exactly one of passwordFrom, activation")
+    validation = ("[has(self.passwordFrom), has(self.activation), has(self.external)].filter(x, x).size() == 1", "exactly one of passwordFrom, activation, external")
 )]
 pub struct ZenUserSpec {
     /// The ZenServer of this namespace that the user belongs to. Cannot change.
@@ -115,11 +115,34 @@ pub struct ZenUserSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<UserActivation>,
 
+    /// Who the user is at the provider of its server (`auth.scheme: External`). It has no password.
+    /// Example: `{issuer: "https://sso.example.org", subject: 00u1x2}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<ExternalPerson>,
+
     /// Raise it to sign the user out everywhere: tokens of an earlier epoch are refused at once.
     /// Example: `1`.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub session_epoch: i64,
+}
+
+/// A person of an OIDC provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExternalPerson {
+    /// The provider's address, as in the ZenServer. Example: `https://sso.example.org`.
+    #[schemars(
+        length(max = 512),
+        regex(pattern = r"^https?://[^/?#@\s\x00-\x1f]+(/[^?#\s\x00-\x1f]*)?$")
+    )]
+    pub issuer: String,
+
+    /// The person's id there, which is nobody else's ever: the claim `sub`. No name and no mail
+    /// address, which change hands. Who tries to log in and is not known is shown it.
+    /// Example: `00u1x2`.
+    #[schemars(length(min = 1, max = 255))]
+    pub subject: String,
 }
 
 /// A place where a password is kept.
@@ -197,6 +220,8 @@ pub enum LoginMethod {
     Password,
     /// It chooses one, with a token.
     Activation,
+    /// It has none: a provider says who it is.
+    External,
 }
 
 /// An activation token.

@@ -26,7 +26,7 @@ use super::{
     network::Network,
     principal::{By, Principal, Refused},
     roster::Roster,
-    scheme::DEFAULT_USER,
+    scheme::{DEFAULT_USER, Scheme},
     token::Claims,
 };
 
@@ -42,7 +42,33 @@ pub struct Directory {
     /// The id in the key's text, by the id of the object.
     key_ids: HashMap<Uuid, Uuid>,
     policy: Lifetimes,
+    logins: Logins,
     pub(super) devices: Devices,
+}
+
+/// What lets people in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logins {
+    /// Whether passwords do.
+    pub passwords: bool,
+    /// The provider whose word does, if there is one.
+    pub issuer: Option<String>,
+}
+
+impl Default for Logins {
+    fn default() -> Self {
+        Self::of(&Scheme::default())
+    }
+}
+
+impl Logins {
+    /// What does by a scheme.
+    pub fn of(scheme: &Scheme) -> Self {
+        Self {
+            passwords: scheme.takes_passwords(),
+            issuer: scheme.provider().map(|provider| provider.issuer.clone()),
+        }
+    }
 }
 
 /// Reading.
@@ -175,6 +201,34 @@ impl Directory {
         let stamp = stamp.ok_or(Refused::BadPassword)?;
         let by = By::Session { stamp, session };
         self.authorize(&Principal { account: user, by }, now, from)
+    }
+
+    /// Whom a person of a provider is here; `None` if nobody. Of several users that say so, who
+    /// came first is it.
+    ///
+    /// # Errors
+    /// Why it may not log in.
+    pub fn log_in_external(
+        &self,
+        issuer: &str,
+        subject: &str,
+        now: Timestamp,
+        from: Option<Network>,
+    ) -> Result<Option<Principal>, Refused> {
+        let is_it = |user: &&User| matches!(&user.origin, Origin::External { issuer: i, subject: s } if i == issuer && s == subject);
+        let first = self
+            .users()
+            .filter(is_it)
+            .min_by_key(|user| (user.created, user.id));
+        let Some((id, stamp)) = first.and_then(|user| Some((user.id, user.stamp()?))) else {
+            return Ok(None);
+        };
+        let by = By::Session {
+            stamp,
+            session: None,
+        };
+        let principal = Principal { account: id, by };
+        self.authorize(&principal, now, from).map(Some)
     }
 
     /// What stands for a user's password, if it has one.
@@ -368,7 +422,7 @@ impl Directory {
 
     /// Adds or replaces a user. When it was last seen is kept.
     pub fn put_user(&mut self, mut user: User) {
-        user.password = print(self.credentials.get(&user.id));
+        user.password = print(&self.logins, &self.credentials, &user);
         self.users.put(user);
     }
 
@@ -384,9 +438,15 @@ impl Directory {
         self.note_passwords();
     }
 
+    /// What lets people in, from now on. What it no longer does ends their tokens.
+    pub fn set_logins(&mut self, logins: Logins) {
+        self.logins = logins;
+        self.note_passwords();
+    }
+
     fn note_passwords(&mut self) {
         for user in self.users.members_mut() {
-            user.password = print(self.credentials.get(&user.id));
+            user.password = print(&self.logins, &self.credentials, user);
         }
     }
 
@@ -483,10 +543,21 @@ impl Directory {
     }
 }
 
-fn print(credential: Option<&Arc<Credential>>) -> Option<Print> {
-    match credential?.as_ref() {
-        Credential::Password(verifier) => Some(verifier.print()),
-        Credential::Activation(_) => None,
+fn print(
+    logins: &Logins,
+    credentials: &HashMap<Uuid, Arc<Credential>>,
+    user: &User,
+) -> Option<Print> {
+    match &user.origin {
+        Origin::External { issuer, .. } => {
+            let counts = logins.issuer.as_ref() == Some(issuer);
+            user.origin.identity().filter(|_| counts)
+        }
+        _ if !logins.passwords => None,
+        _ => match credentials.get(&user.id)?.as_ref() {
+            Credential::Password(verifier) => Some(verifier.print()),
+            Credential::Activation(_) => None,
+        },
     }
 }
 

@@ -8,6 +8,7 @@ pub mod device;
 pub mod device_code;
 mod devices;
 pub mod directory;
+pub mod id_token;
 mod identity;
 pub mod keyring;
 pub mod keyset;

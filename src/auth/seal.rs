@@ -36,6 +36,8 @@ pub enum Purpose {
     UserCode,
     /// Held by a device, which polls with it.
     DeviceCode,
+    /// Held by a browser, while its person logs in at a provider.
+    ExternalLogin,
 }
 
 /// What seals and opens, derived from one signing key.
@@ -43,6 +45,7 @@ pub(super) struct SealKeys {
     id: [u8; KEY_ID],
     user_code: LessSafeKey,
     device_code: LessSafeKey,
+    external_login: LessSafeKey,
 }
 
 impl SealKeys {
@@ -60,6 +63,7 @@ impl SealKeys {
             id: *id,
             user_code: key(b"device/user-code/1")?,
             device_code: key(b"device/device-code/1")?,
+            external_login: key(b"external/login/1")?,
         })
     }
 
@@ -67,6 +71,7 @@ impl SealKeys {
         match purpose {
             Purpose::UserCode => &self.user_code,
             Purpose::DeviceCode => &self.device_code,
+            Purpose::ExternalLogin => &self.external_login,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Users, as decisions need them.
 
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{api_key::Print, identity::Seen, roster::Member};
@@ -24,9 +25,10 @@ pub struct User {
     pub admin: bool,
     /// What was issued in an earlier epoch is over.
     pub epoch: i64,
-    /// Where its password comes from.
+    /// How it proves to be itself.
     pub origin: Origin,
-    /// What tells its password from others, if it has one. Put here by the directory.
+    /// What tells its password, or who it is at the provider, from others, if that lets it in.
+    /// Put here by the directory.
     pub(super) password: Option<Print>,
     /// When it was made.
     pub created: Timestamp,
@@ -36,13 +38,20 @@ pub struct User {
     pub seen: Seen,
 }
 
-/// Where a password comes from.
+/// How a user proves to be itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The user chose it, or will.
+    /// By a password that it chose, or will.
     Chosen,
-    /// It is in the Secret of this name, and changed there.
+    /// Its password is in the Secret of this name, and changed there.
     Secret(String),
+    /// It is this person of a provider.
+    External {
+        /// The provider's address.
+        issuer: String,
+        /// Who it is there. Neither a name nor a mail address: those change hands.
+        subject: String,
+    },
 }
 
 impl User {
@@ -66,14 +75,29 @@ impl User {
     }
 }
 
+impl Origin {
+    /// What tells this person of a provider from others, if it is one.
+    pub(super) fn identity(&self) -> Option<Print> {
+        let Self::External { issuer, subject } = self else {
+            return None;
+        };
+        let hash = Sha256::new()
+            .chain_update(b"zenop/external/1")
+            .chain_update(issuer.len().to_be_bytes())
+            .chain_update(issuer)
+            .chain_update(subject);
+        Some(Print::of(&hash.finalize().into()))
+    }
+}
+
 impl User {
     /// Whether it may log in: it may, and can.
     pub fn is_active(&self) -> bool {
         self.active && self.password.is_some()
     }
 
-    /// What a token that is issued now carries to be bound to its state. `None` if it has no
-    /// password.
+    /// What a token that is issued now carries to be bound to its state. `None` if
+    /// nothing lets it in.
     pub(super) fn stamp(&self) -> Option<Stamp> {
         Some(Stamp {
             epoch: self.epoch,

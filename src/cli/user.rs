@@ -368,6 +368,10 @@ impl Noun for ZenUser {
                 format!("Secret {}, entry {}", from.name, from.key),
             );
         }
+        if let Some(person) = &spec.external {
+            page.field("Issuer", &*person.issuer);
+            page.field("Subject", &*person.subject);
+        }
         let Some(status) = &self.status else { return };
         page.optional("User id", status.user_id.clone());
         page.optional("Method", status.method.map(word));

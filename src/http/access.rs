@@ -198,8 +198,9 @@ fn authenticate(
 ) -> Result<(Caller, bool), Refusal> {
     let (method, headers) = (request.method(), request.headers());
     let bearer = bearer(headers)?;
-    let scheme = app.settings().map(|settings| settings.scheme);
-    if bearer.is_none() && !headers.contains_key(COOKIE) && scheme != Some(Scheme::NoAuth) {
+    let settings = app.settings();
+    let scheme = settings.as_ref().map(|settings| &settings.scheme);
+    if bearer.is_none() && !headers.contains_key(COOKIE) && scheme != Some(&Scheme::NoAuth) {
         return Err(nothing_presented(scheme));
     }
     let view = app.view()?;
@@ -260,7 +261,7 @@ impl App {
 }
 
 /// What is asked for depends on how the server asks.
-fn nothing_presented(scheme: Option<Scheme>) -> Refusal {
+fn nothing_presented(scheme: Option<&Scheme>) -> Refusal {
     match scheme {
         Some(Scheme::Basic) => Refusal::NoPassword,
         _ => Refusal::NotAuthenticated,

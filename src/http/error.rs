@@ -16,7 +16,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::{
-    auth::{credential::WeakPassword, limit::Exceeded, principal::Refused},
+    auth::{credential::WeakPassword, limit::Exceeded, principal::Refused, scheme::Trouble},
     store::{NotChanged, Unavailable, registrar::Declared},
     wire::{
         error::{Exception, Plain, Raised, Unexpected},
@@ -44,6 +44,12 @@ pub enum Refusal {
     /// Devices are not authorized where nobody is asked.
     #[error("Device authorization is not supported.")]
     NoDevices,
+    /// A login at a provider did not work.
+    #[error(transparent)]
+    External(#[from] Trouble),
+    /// Passwords let nobody in here.
+    #[error("On this server a provider says who people are. Declare a ZenUser with spec.external.")]
+    NoPasswords,
     /// Its credential is not accepted.
     #[error("Authentication error: {0}")]
     Credentials(#[from] Refused),
@@ -273,6 +279,8 @@ impl IntoResponse for Refusal {
             Self::NoDefaultUser | Self::NoToken | Self::Scope { .. } => {
                 raised(StatusCode::UNAUTHORIZED, "AuthorizationException")
             }
+            Self::External(trouble) => troubled(&trouble, &text),
+            Self::NoPasswords => raised(StatusCode::FORBIDDEN, "IllegalOperationError"),
             Self::NoDevices => plain(StatusCode::FORBIDDEN),
             Self::Unavailable(why) => later(
                 retry_after(why),
@@ -348,6 +356,23 @@ pub(super) fn panicked(request_id: &str) -> Response {
         request_id,
     });
     closing((StatusCode::INTERNAL_SERVER_ERROR, body).into_response())
+}
+
+/// A login at a provider is a browser's, and an answer to it no exception of ZenML.
+fn troubled(trouble: &Trouble, text: &str) -> Response {
+    let status = match trouble {
+        Trouble::NoProvider => StatusCode::NOT_FOUND,
+        Trouble::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
+        Trouble::NotSetUp | Trouble::NotBelieved => StatusCode::BAD_GATEWAY,
+        Trouble::NotBegun => StatusCode::BAD_REQUEST,
+        Trouble::Denied | Trouble::Unknown(_) => StatusCode::FORBIDDEN,
+    };
+    let mut response = plain(status, text);
+    if *trouble == Trouble::Unreachable {
+        let soon = HeaderValue::from_static("30");
+        response.headers_mut().insert(RETRY_AFTER, soon);
+    }
+    response
 }
 
 fn plain(status: StatusCode, detail: &str) -> Response {

@@ -9,6 +9,7 @@ mod basic;
 mod changes;
 mod decisions;
 mod error;
+mod external;
 mod extract;
 mod layers;
 mod limiter;
@@ -16,6 +17,7 @@ mod list;
 mod oauth;
 mod once;
 mod openapi;
+mod outside;
 mod pages;
 mod passwords;
 mod polls;
@@ -40,10 +42,12 @@ use std::{
 use axum::Router;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 pub use access::{Access, Caller};
 pub use error::Refusal;
+pub use outside::{MAX_ANSWER, Nowhere, Outside, Unreachable};
 pub use router::{Route, routes};
 pub use serve::{Limits, serve};
 
@@ -74,6 +78,8 @@ pub struct Ground {
     pub registrar: Arc<dyn Registrar>,
     /// What it changes devices with.
     pub devices: Arc<dyn DeviceRegistrar>,
+    /// The way to an OIDC provider.
+    pub outside: Arc<dyn Outside>,
     /// The time of day.
     pub clock: Clock,
     /// Where new keys come from.
@@ -119,6 +125,8 @@ struct Inner {
     refusals: Refusals,
     passwords: SlowWork,
     pairs: Pairs,
+    known: Arc<external::Known>,
+    outgoing: Semaphore,
     slow: SlowWork,
     headers: SecureHeaders,
     document: Document,
@@ -133,6 +141,8 @@ impl App {
         (ground.draw)(&mut *key);
         Self(Arc::new(Inner {
             pairs: Pairs::new(&key),
+            known: Arc::default(),
+            outgoing: Semaphore::new(external::AT_ONCE),
             ground,
             options,
             tokens: TokenCache::new(options.verified_tokens),
@@ -215,6 +225,20 @@ impl App {
 
     fn passwords(&self) -> &SlowWork {
         &self.0.passwords
+    }
+
+    /// What is known of the provider.
+    fn known(&self) -> Arc<external::Known> {
+        Arc::clone(&self.0.known)
+    }
+
+    /// Places on the way to it.
+    fn outgoing(&self) -> &Semaphore {
+        &self.0.outgoing
+    }
+
+    fn outside(&self) -> &Arc<dyn Outside> {
+        &self.0.ground.outside
     }
 
     fn pairs(&self) -> &Pairs {

@@ -13,6 +13,7 @@ use axum::{
 use super::{
     App, Refusal,
     access::{Access, Guarded},
+    external,
     layers::around,
     openapi, pages,
     routes::{
@@ -48,6 +49,9 @@ fn table() -> Table {
         .row(M::GET,    "/.well-known/jwks.json",   Anyone,  jwks::show)
         .row(M::GET,    "/api/v1/current-user",     Account, current_user::show)
         .row(M::PUT,    "/api/v1/current-user",     Account, change_users::update_self)
+        // By way of a provider, in a browser.
+        .row(M::GET,    "/login/external",          Anyone,  external::begin)
+        .row(M::GET,    "/login/external/callback", Anyone,  external::finish)
         // Service accounts and their keys.
         .row(M::GET,    ACCOUNTS,                   Account, service_accounts::list)
         .row(M::POST,   ACCOUNTS,                   Admin("create service account"), change_accounts::create)

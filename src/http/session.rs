@@ -29,6 +29,8 @@ pub(super) enum Cookie {
     /// Ties the form of the login page to the browser that it was shown in. Other sites' pages
     /// cannot make a browser send it at all.
     Form,
+    /// Holds a login at a provider that is under way, sealed.
+    Login,
 }
 
 impl Cookie {
@@ -40,6 +42,7 @@ impl Cookie {
         let name = match self {
             Self::Session => "zenml-server",
             Self::Form => "zenop-form",
+            Self::Login => "zenop-login",
         };
         format!("{prefix}{name}-{}", settings.id)
     }
@@ -47,7 +50,7 @@ impl Cookie {
     const fn same_site(self) -> &'static str {
         match self {
             // Who follows a link from elsewhere is logged in.
-            Self::Session => "Lax",
+            Self::Session | Self::Login => "Lax",
             Self::Form => "Strict",
         }
     }

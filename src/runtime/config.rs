@@ -139,6 +139,10 @@ pub struct SidecarConfig {
     #[arg(long, env = "POD_NAMESPACE")]
     pub namespace: String,
 
+    /// The file with the secret that this server has at its OIDC provider.
+    #[arg(long)]
+    pub client_secret_file: Option<PathBuf>,
+
     /// Where clients are served.
     #[arg(long, default_value = "[::]:8080")]
     pub listen: SocketAddr,

@@ -6,6 +6,7 @@ mod config;
 mod kubernetes;
 pub mod lease;
 mod operator;
+pub mod outside;
 mod shutdown;
 mod sidecar;
 mod telemetry;

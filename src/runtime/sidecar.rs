@@ -10,6 +10,7 @@ use super::{
     admin, clock,
     config::SidecarConfig,
     kubernetes::{Clients, clients},
+    outside::Web,
     shutdown::Shutdown,
 };
 use crate::{
@@ -40,6 +41,7 @@ pub async fn run(config: SidecarConfig) -> anyhow::Result<()> {
         store: store.clone(),
         registrar: Arc::new(registrar),
         devices: Arc::new(devices),
+        outside: Arc::new(Web::new(config.client_secret_file)),
         clock: clock::now,
         draw: clock::fill_random,
     };

@@ -126,3 +126,10 @@ impl fmt::Debug for Token<'_> {
         f.write_str("Token(..)")
     }
 }
+
+/// Where to log in instead.
+#[derive(Debug, Serialize)]
+pub struct Elsewhere<'a> {
+    /// A page to send a browser to.
+    pub authorization_url: &'a str,
+}

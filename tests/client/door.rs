@@ -61,6 +61,19 @@ impl Sidecar {
         Ok(sidecar)
     }
 
+    /// Starts one with a secret for its provider, and waits until it is ready.
+    pub async fn start_knowing(site: &Site, address: SocketAddr, secret: &Path) -> Result<Self> {
+        let rights = site
+            .plane
+            .kubeconfig_for_service_account(site.name(), "prod", None)
+            .await?;
+        let secret = format!("--client-secret-file={}", secret.display());
+        let log = "warn,kube_client=off";
+        let sidecar = Self::launch_with(site.name(), &rights, address, log, Some(&secret))?;
+        sidecar.becomes_ready().await?;
+        Ok(sidecar)
+    }
+
     /// What it logged so far.
     pub fn log(&self) -> String {
         self.process.log.text()
@@ -78,6 +91,16 @@ impl Sidecar {
         address: SocketAddr,
         log: &str,
     ) -> Result<Self> {
+        Self::launch_with(namespace, kubeconfig, address, log, None)
+    }
+
+    fn launch_with(
+        namespace: &str,
+        kubeconfig: &Path,
+        address: SocketAddr,
+        log: &str,
+        more: Option<&str>,
+    ) -> Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_zenop"));
         command
             .args(["sidecar", "--server", "prod", "--namespace", namespace])
@@ -87,6 +110,7 @@ impl Sidecar {
                 "--admin-listen",
                 "127.0.0.1:0",
             ])
+            .args(more)
             .env("KUBECONFIG", kubeconfig)
             .env("RUST_LOG", log);
         let process = Operator::spawn(&mut command)?;

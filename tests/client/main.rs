@@ -19,6 +19,7 @@ mod door;
 #[path = "../browser/driver.rs"]
 #[allow(dead_code, reason = "shared with the tests of the pages")]
 mod driver;
+mod external;
 mod freshness;
 mod harm;
 mod imported;

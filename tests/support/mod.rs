@@ -24,7 +24,7 @@ use zenop::{
         keyset::Keyset,
         scheme::Scheme,
     },
-    http::Ground,
+    http::{Ground, Nowhere},
     store::{Cors, HeaderSettings, MemoryStore, Settings, State},
 };
 
@@ -101,6 +101,7 @@ pub fn ground(store: &Arc<MemoryStore>, clock: fn() -> Timestamp) -> Ground {
         store: store.clone(),
         registrar: store.clone(),
         devices: store.clone(),
+        outside: Arc::new(Nowhere),
         clock,
         draw,
     }

@@ -23,6 +23,8 @@ pub enum Group {
     Helm,
     /// What a node of real containers needs: containerd, kubelet, kube-proxy, kube-scheduler, CoreDNS.
     Node,
+    /// An OpenID provider, for tests of logins at one.
+    Oidc,
 }
 
 impl Group {

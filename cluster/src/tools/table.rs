@@ -19,6 +19,7 @@ static KWOK: Module = module!("kwok", ["go.mod", "go.sum"], STRIPPED);
 static HELM: Module = module!("helm", ["go.mod", "go.sum"], STRIPPED);
 static CONTAINERD: Module = module!("containerd", ["go.mod", "go.sum"], STRIPPED);
 static COREDNS: Module = module!("coredns", ["go.mod", "go.sum", "main.go"], STRIPPED);
+static OIDC: Module = module!("oidc", ["go.mod", "go.sum", "main.go"], STRIPPED);
 static PAUSE: Module = module!("pause", ["go.mod", "main.go"], STRIPPED);
 /// Without the version the API server calls itself v0.0.0, and Helm refuses charts with a `kubeVersion`.
 static KUBERNETES: Module = module!(
@@ -112,6 +113,7 @@ pub static TOOLS: &[Tool] = &[
     ),
     tool(Group::Node, &COREDNS, "coredns", ".", 50),
     tool(Group::Node, &PAUSE, "pause", ".", 1),
+    tool(Group::Oidc, &OIDC, "oidc-provider", ".", 30),
 ];
 
 const fn tool(

@@ -13,7 +13,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{auth::principal::Refused, http::Refusal};
+use crate::{
+    auth::{principal::Refused, scheme::Trouble},
+    http::Refusal,
+};
 
 /// Of a path that is no route.
 pub(in crate::http) const NO_ROUTE: &str = "none";
@@ -151,11 +154,13 @@ pub(in crate::http) enum LoginOutcome {
     DeviceDenied,
     BadRequest,
     UnsupportedGrant,
+    UnknownPerson,
+    NotVouched,
     Unavailable,
 }
 
 impl LoginOutcome {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::Granted,
         Self::BadKey,
         Self::BadPassword,
@@ -168,6 +173,8 @@ impl LoginOutcome {
         Self::DeviceDenied,
         Self::BadRequest,
         Self::UnsupportedGrant,
+        Self::UnknownPerson,
+        Self::NotVouched,
         Self::Unavailable,
     ];
 
@@ -186,6 +193,9 @@ impl LoginOutcome {
             Refusal::Credentials(_) => Self::BadKey,
             Refusal::TooMany(_) | Refusal::Crowded(_) => Self::Limited,
             Refusal::Grant(_) | Refusal::UnknownGrant => Self::UnsupportedGrant,
+            Refusal::External(Trouble::Unknown(_)) => Self::UnknownPerson,
+            Refusal::External(Trouble::Unreachable | Trouble::NotSetUp) => Self::Unavailable,
+            Refusal::External(_) => Self::NotVouched,
             Refusal::Unavailable(_) | Refusal::Busy | Refusal::Unexpected => Self::Unavailable,
             _ => Self::BadRequest,
         }

@@ -185,7 +185,7 @@ fn narrow(c: char) -> char {
 
 /// Where somebody goes on after a login: the devices, or the device that a link is of. Anything
 /// else is the devices.
-pub(super) fn onward(return_to: &str) -> &str {
+pub(in crate::http) fn onward(return_to: &str) -> &str {
     const DEVICES: &str = "devices";
     let query = return_to.strip_prefix("devices/verify");
     let query = match query {

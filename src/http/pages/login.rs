@@ -35,8 +35,20 @@ pub(super) struct Provider {
 }
 
 /// Who else may say who a person is. `return_to` is where it goes on afterwards.
-fn providers(_: &App, _return_to: &str) -> Vec<Provider> {
-    Vec::new()
+fn providers(app: &App, return_to: &str) -> Vec<Provider> {
+    let settings = app.settings();
+    let provider = settings.as_ref().and_then(|of| of.scheme.provider());
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("return_to", return_to)
+        .finish();
+    let shown = provider.map(|provider| Provider {
+        name: provider
+            .name
+            .clone()
+            .unwrap_or_else(|| provider.issuer.clone()),
+        href: format!("login/external?{query}"),
+    });
+    shown.into_iter().collect()
 }
 
 #[derive(Template)]
@@ -44,6 +56,8 @@ fn providers(_: &App, _return_to: &str) -> Vec<Provider> {
 struct LoginPage<'a> {
     frame: Frame,
     for_device: bool,
+    /// Whether a password lets anybody in.
+    passwords: bool,
     error: Option<&'static str>,
     csrf: String,
     return_to: &'a str,
@@ -191,6 +205,7 @@ impl Asked<'_> {
         let page = LoginPage {
             frame: Frame::new(app, "", visitor),
             for_device: self.return_to.starts_with("devices/verify"),
+            passwords: settings.scheme.takes_passwords(),
             error: self.error,
             csrf: browser.token(app, Kind::LogIn),
             return_to: self.return_to,

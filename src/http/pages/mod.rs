@@ -37,11 +37,13 @@ pub(super) use activate::{choose as choose_password, show as activate};
 pub(super) use burst::Bursts;
 pub(super) use devices::{change as change_device, list as devices};
 pub(super) use files::file;
+pub(super) use form::onward;
 pub(super) use login::{log_in, log_out, show as login};
 pub(super) use verify::{decide, show as verify};
 
 use super::{App, Refusal, oauth::NO_STORE, session};
-use visitor::Visitor;
+pub(super) use notice::refused;
+pub(super) use visitor::Visitor;
 
 /// Nothing but our stylesheet and icon is loaded, forms go to us, and nobody frames us. No script
 /// runs, whatever gets into a page.

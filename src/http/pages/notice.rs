@@ -7,9 +7,12 @@ use axum::{
 };
 
 use super::{Frame, Page, visitor::Visitor};
-use crate::http::{
-    App, Refusal,
-    decisions::{ELSEWHERE, LOCKED, NO_TRUST, TOO_MANY_DENIALS},
+use crate::{
+    auth::principal::Refused,
+    http::{
+        App, Refusal,
+        decisions::{ELSEWHERE, LOCKED, NO_TRUST, TOO_MANY_DENIALS},
+    },
 };
 
 /// How it went.
@@ -85,7 +88,7 @@ impl Notice {
 }
 
 /// A refusal as a page. It has the status that ZenML's API would answer, and says no more.
-pub(super) fn refused(
+pub(in crate::http) fn refused(
     refusal: &Refusal,
     app: &App,
     root: &'static str,
@@ -121,6 +124,11 @@ fn told(refusal: &Refusal, retry: Option<&str>) -> (&'static str, String) {
         Refusal::TooMany(_) | Refusal::Crowded(_) => (
             "Too many attempts",
             format!("Wait {} seconds, then try again.", retry.unwrap_or("60")),
+        ),
+        Refusal::External(trouble) => ("You are not signed in", trouble.to_string()),
+        Refusal::Credentials(Refused::InactiveUser { .. }) => said(
+            "You are not signed in",
+            "This user may not sign in. Ask whoever runs this server.",
         ),
         Refusal::Device(_) => unusable(),
         refusal if *refusal == LOCKED => said(

@@ -24,10 +24,10 @@ pub(in crate::http) struct Visitor {
     pub(super) session: Option<Session>,
     /// Why there is none, if to log in would not help.
     pub(super) trouble: Option<Refusal>,
-    pub(super) address: ClientAddress,
+    pub(in crate::http) address: ClientAddress,
     /// Whether the browser runs on the machine that it asks, as far as it says.
     pub(super) is_here: bool,
-    pub(super) request: RequestId,
+    pub(in crate::http) request: RequestId,
 }
 
 /// A person who is logged in.

@@ -87,6 +87,12 @@ impl Wish {
         request: RequestId,
         address: ClientAddress,
     ) -> Result<Uuid, Refusal> {
+        if app
+            .settings()
+            .is_some_and(|of| !of.scheme.takes_passwords())
+        {
+            return Err(Refusal::NoPasswords);
+        }
         let task = tokio::spawn(async move {
             let activated = choose(&app, &self).await;
             let activated = activated.map_err(|refusal| unless_too_many(&app, address, refusal));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::response::Response;
+use axum::{extract::State as FromApp, response::Response};
 use bytes::Bytes;
 use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
@@ -40,9 +40,16 @@ const WRONG_PASSWORD: &str = "The current password is incorrect.";
 
 /// `POST /users`.
 pub(in crate::http) async fn create(
+    FromApp(app): FromApp<App>,
     change: Change,
     Json { bytes, value }: Json<wire::change::NewUser>,
 ) -> Result<Response, Refusal> {
+    if app
+        .settings()
+        .is_some_and(|of| !of.scheme.takes_passwords())
+    {
+        return Err(Refusal::NoPasswords);
+    }
     let password = value.password.as_ref().map(chosen).transpose()?;
     let new = NewUser {
         name: checked_name(value.name)?,
@@ -300,6 +307,9 @@ async fn change_password(
                 user: user.name.clone(),
                 secret: secret.clone(),
             });
+        }
+        if matches!(user.origin, Origin::External { .. }) {
+            return Err(Refusal::NoPasswords);
         }
         let stored = view.directory.credential(user).cloned();
         let verifier = view.directory.password(user).ok_or_else(wrong)?.clone();

@@ -9,11 +9,14 @@
 
 use axum::{
     extract::State,
-    http::{HeaderMap, HeaderValue, header::SET_COOKIE},
+    http::{
+        HeaderMap, HeaderValue,
+        header::{AUTHORIZATION, SET_COOKIE},
+    },
     response::Response,
 };
 use jiff::{SignedDuration, Timestamp};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tracing::info;
 use uuid::Uuid;
 
@@ -24,6 +27,7 @@ use crate::{
         credential::Password,
         network::Network,
         principal::{Principal, Refused},
+        scheme::Scheme,
         token::{self, Claims},
     },
     http::{
@@ -36,8 +40,8 @@ use crate::{
         session::{self, Cookie},
         slow,
     },
-    store::State as View,
-    wire::login::{Grant, LoginForm, Token},
+    store::{Settings, State as View},
+    wire::login::{Elsewhere, Grant, LoginForm, Token},
 };
 
 /// `POST /login`.
@@ -57,8 +61,19 @@ pub(in crate::http) async fn login(
     {
         return Ok(device_login::poll(&app, &request, address, form).await);
     }
+    if let (Ok(Form(form)), Some(settings)) = (&form, app.settings())
+        && is_for_provider(form, &settings.scheme)
+    {
+        return at_provider(&settings, &headers);
+    }
     let mut claimed = None;
-    let granted = match form.and_then(|Form(form)| presented(&form)) {
+    let taken = |form: &LoginForm| match (presented(form)?, app.settings()) {
+        (Presented::Password { .. }, Some(of)) if !of.scheme.takes_passwords() => {
+            Err(Refusal::Grant(Grant::Password))
+        }
+        (presented, _) => Ok(presented),
+    };
+    let granted = match form.and_then(|Form(form)| taken(&form)) {
         Ok(Presented::Key(key)) => {
             claimed = Some(key.id);
             let granted = by_key(&app, &key, address.network()).await;
@@ -110,6 +125,21 @@ pub(in crate::http) async fn logout(State(app): State<App>) -> Result<Response, 
         response.headers_mut().insert(SET_COOKIE, gone);
     }
     Ok(response)
+}
+
+/// A login by the word of a provider. The cookie that it sets.
+///
+/// # Errors
+/// Why it is refused.
+pub(in crate::http) fn by_provider(
+    app: &App,
+    request: &RequestId,
+    address: ClientAddress,
+    principal: Result<Principal, Refusal>,
+) -> Result<HeaderValue, Refusal> {
+    let granted = principal.and_then(|principal| granted(app, principal));
+    report(app, request, address, None, granted.as_ref());
+    granted?.cookie(app)
 }
 
 /// What somebody wants to log in with.
@@ -169,6 +199,30 @@ fn is_device_code(form: &LoginForm) -> bool {
     let password = form.password.as_ref();
     let password = password.is_some_and(|text| !text.expose_secret().is_empty());
     matches!(grant(form, password), Ok(Grant::DeviceCode))
+}
+
+/// Whether somebody asks where to log in at the provider. Where there is one, who brings nothing
+/// does.
+fn is_for_provider(form: &LoginForm, scheme: &Scheme) -> bool {
+    let filled = |text: &Option<SecretString>| {
+        text.as_ref()
+            .is_some_and(|text| !text.expose_secret().is_empty())
+    };
+    let nothing = form.username.is_none() && !filled(&form.password) && !filled(&form.device_code);
+    let asked = form.grant_type.as_deref().and_then(Grant::named);
+    let asks = asked == Some(Grant::External) || form.grant_type.is_none() && nothing;
+    asks && scheme.provider().is_some()
+}
+
+/// Where that is. Tokens of another session are not taken for a login.
+fn at_provider(settings: &Settings, headers: &HeaderMap) -> Result<Response, Refusal> {
+    if headers.contains_key(AUTHORIZATION) {
+        return Err(Refused::BadToken.into());
+    }
+    let public = settings.public_url.as_deref().unwrap_or_default();
+    json(&Elsewhere {
+        authorization_url: &format!("{public}/login/external"),
+    })
 }
 
 /// The credential in a form.

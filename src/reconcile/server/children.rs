@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::Settings;
 use crate::{
-    api::{GROUP, ZenServer, label},
+    api::{GROUP, SecretKeyRef, ZenServer, label},
     auth::{
         keyring::{BadSecret, KEYSET_ENTRY, Keyring, PEPPER_ENTRY},
         keyset::Keyset,
@@ -24,6 +24,10 @@ use crate::{
 pub const HTTP_PORT: u16 = 8080;
 /// The port of probes and metrics, in the pod.
 pub const ADMIN_PORT: u16 = 8081;
+
+/// The volume, and the file in it, with what the server proves itself with at its provider.
+const CLIENT_SECRET: &str = "client-secret";
+const MOUNT: &str = "/var/run/zenop/provider";
 
 /// The kind of the auth Secret.
 pub(super) fn auth_secret_resource() -> ApiResource {
@@ -121,6 +125,8 @@ pub(super) fn keyset_entry(name: &str, live: &Live, keyset: &Keyset) -> Entries 
 pub(super) struct Parts<'a> {
     pub server: &'a ZenServer,
     pub settings: &'a Settings,
+    /// Whether the pods get the secret for the provider, if there is one.
+    pub provides_secret: bool,
 }
 
 impl Parts<'_> {
@@ -211,7 +217,7 @@ impl Parts<'_> {
     fn pod_template(&self) -> Value {
         let mut labels = self.server.pod_labels();
         labels.insert(label::COMPONENT.into(), "sidecar".into());
-        json!({
+        let mut template = json!({
             "metadata": {"labels": labels},
             "spec": {
                 "serviceAccountName": self.server.name_any(),
@@ -224,7 +230,23 @@ impl Parts<'_> {
                 },
                 "containers": [self.container()],
             },
-        })
+        });
+        // Left out where there is none, so that no pod of another server is made anew.
+        if let (Some(secret), Some(Value::Object(spec))) =
+            (self.client_secret(), template.get_mut("spec"))
+        {
+            // Optional: without it nobody logs in at the provider, and all else goes on.
+            let volume = json!({"name": CLIENT_SECRET, "secret": {
+                "secretName": secret.name, "optional": true,
+                "items": [{"key": secret.key, "path": CLIENT_SECRET}],
+            }});
+            spec.insert("volumes".into(), json!([volume]));
+        }
+        template
+    }
+
+    fn client_secret(&self) -> Option<&SecretKeyRef> {
+        self.server.client_secret().filter(|_| self.provides_secret)
     }
 
     fn container(&self) -> Value {
@@ -236,7 +258,7 @@ impl Parts<'_> {
                 "failureThreshold": 3,
             })
         };
-        json!({
+        let mut container = json!({
             "name": "sidecar",
             "image": self.settings.image,
             "imagePullPolicy": self.settings.image_pull_policy,
@@ -262,6 +284,17 @@ impl Parts<'_> {
                 "capabilities": {"drop": ["ALL"]},
                 "readOnlyRootFilesystem": true,
             },
-        })
+        });
+        if self.client_secret().is_some() {
+            let mount = json!({"name": CLIENT_SECRET, "mountPath": MOUNT, "readOnly": true});
+            let file = format!("--client-secret-file={MOUNT}/{CLIENT_SECRET}");
+            if let Some(Value::Array(args)) = container.get_mut("args") {
+                args.push(file.into());
+            }
+            if let Value::Object(fields) = &mut container {
+                fields.insert("volumeMounts".into(), json!([mount]));
+            }
+        }
+        container
     }
 }

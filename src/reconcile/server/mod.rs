@@ -9,7 +9,7 @@ mod signing;
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::{ResourceExt, core::ApiResource};
 use zeroize::Zeroizing;
 
@@ -25,7 +25,8 @@ use super::{
 };
 use crate::{
     api::{
-        AuthScheme, AuthSecretStatus, ZenServer, ZenServerStatus, condition, reason, whole_seconds,
+        AuthScheme, AuthSecretStatus, ZenServer, ZenServerStatus, condition, label, reason,
+        whole_seconds,
     },
     auth::{keyring::Keyring, keyset::Keyset},
 };
@@ -48,6 +49,7 @@ pub struct Observed {
     passwords: Option<Live>,
     /// Users who are no more, by their entries among the passwords.
     forgotten: Vec<String>,
+    client_secret: Option<Live>,
     rest: Vec<(ApiResource, Option<Live>)>,
 }
 
@@ -58,6 +60,8 @@ pub struct Valid {
     auth_secret: Option<(Live, AuthSecret)>,
     passwords: Option<Live>,
     forgotten: Vec<String>,
+    /// The message, if the secret for the provider may not be used.
+    withheld: Option<String>,
     rest: Vec<(ApiResource, Option<Live>)>,
     now: Timestamp,
 }
@@ -77,6 +81,10 @@ impl Reconciled for ZenServer {
         let passwords = read
             .live(&secret, &namespace, &self.passwords_secret_name())
             .await?;
+        let client_secret = match self.client_secret() {
+            Some(from) => read.live(&secret, &namespace, &from.name).await?,
+            None => None,
+        };
         let mut rest = Vec::new();
         for resource in resources() {
             let live = read.live(&resource, &namespace, &name).await?;
@@ -90,6 +98,7 @@ impl Reconciled for ZenServer {
             auth_secret,
             passwords,
             forgotten,
+            client_secret,
             rest,
         })
     }
@@ -127,6 +136,7 @@ impl Reconciled for ZenServer {
             auth_secret,
             passwords: seen.passwords,
             forgotten: seen.forgotten,
+            withheld: withheld(self, seen.client_secret.as_ref()),
             rest: seen.rest,
             now,
         })
@@ -137,8 +147,13 @@ impl Reconciled for ZenServer {
         let parts = Parts {
             server: &valid.server,
             settings: &valid.settings,
+            provides_secret: valid.withheld.is_none(),
         };
         let pods = Pods::of(&valid);
+        let verdict = valid.verdict(&pods);
+        // No watch shows others' Secrets.
+        let soon = valid.now.saturating_add(SignedDuration::from_secs(30));
+        let look = valid.withheld.as_ref().and(soon.ok());
         let status = valid.status(&parts, &pods, &auth);
         let forgotten = valid.without_forgotten();
         let passwords = valid.server.passwords_secret_name();
@@ -175,25 +190,54 @@ impl Reconciled for ZenServer {
             entries: auth.entry.into_iter().chain(forgotten).collect(),
             prune: Vec::new(),
             restarts: Vec::new(),
-            verdict: pods.verdict(&valid.server.name_any()),
+            verdict,
             facts: std::iter::once(pods.available()).chain(insecure).collect(),
             notes,
-            deadline: Some(auth.turn.deadline),
+            deadline: look.into_iter().chain([auth.turn.deadline]).min(),
             status,
         }
     }
 }
 
+/// Why the secret that the server is to have at its provider may not be used. Whoever may make a
+/// ZenServer names the provider too, and so could have any Secret shown to whom it likes; so who
+/// owns the Secret says that it is for this.
+fn withheld(server: &ZenServer, live: Option<&Live>) -> Option<String> {
+    let from = server.client_secret()?;
+    let (secret, name) = (&from.name, server.name_any());
+    let label = label::CLIENT_SECRET_OF;
+    let labelled =
+        live.and_then(|live| live.body.pointer("/metadata/labels")?.get(label)?.as_str());
+    (labelled != Some(&*name)).then(|| {
+        format!(
+            "waits for Secret {secret} with label {label}={name}, by which its owner releases it \
+             to the provider: kubectl label secret {secret} {label}={name}"
+        )
+    })
+}
+
 /// What `allowInsecure` had to be set for.
 fn insecure(server: &ZenServer) -> Option<Fact> {
-    let open = server.spec.auth.scheme == AuthScheme::NoAuth;
-    open.then(|| Fact {
+    let auth = &server.spec.auth;
+    let external = auth.external.as_ref();
+    let (reason, message) = match external.map(|external| external.issuer.as_str()) {
+        Some(issuer) if issuer.starts_with("https://") => return None,
+        Some(_) => (
+            reason::PLAIN_PROVIDER,
+            "auth.external.issuer is not https: whoever is on the way to it can say who logs in",
+        ),
+        None if auth.scheme == AuthScheme::NoAuth => (
+            reason::NO_AUTHENTICATION,
+            "auth.scheme is NoAuth: whoever reaches the server is the ZenUser of the name \
+             \"default\"; set another scheme unless nobody else can reach it",
+        ),
+        None => return None,
+    };
+    Some(Fact {
         condition: condition::INSECURE,
         holds: true,
-        reason: reason::NO_AUTHENTICATION,
-        message: "auth.scheme is NoAuth: whoever reaches the server is the ZenUser of the name \
-                  \"default\"; set another scheme unless nobody else can reach it"
-            .into(),
+        reason,
+        message: message.into(),
     })
 }
 
@@ -352,6 +396,16 @@ impl Valid {
                 let tries = before.map(AuthSecretStatus::tries).unwrap_or_default();
                 new_secrets(name, &keyset, turn, tries, fresh)
             }
+        }
+    }
+
+    fn verdict(&self, pods: &Pods) -> Verdict {
+        match (&self.withheld, pods.verdict(&self.server.name_any())) {
+            (Some(message), Verdict::Ready { .. }) => Verdict::Waiting {
+                reason: reason::CLIENT_SECRET_NOT_RELEASED,
+                message: message.clone(),
+            },
+            (_, verdict) => verdict,
         }
     }
 

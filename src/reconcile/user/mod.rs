@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
-use kube::{ResourceExt, core::ApiResource};
+use kube::{ResourceExt, core::ApiResource, runtime::reflector::Store};
 use uuid::Uuid;
 
 use self::{
@@ -45,6 +45,8 @@ const SOURCE_LOOK: SignedDuration = SignedDuration::from_secs(30);
 pub struct Observed {
     server: Option<Arc<ZenServer>>,
     name: Name,
+    /// The older user who is the same person.
+    same: Option<String>,
     keyring: Option<Arc<Keyring>>,
     passwords: Option<Arc<Passwords>>,
     given: Option<Given>,
@@ -63,6 +65,8 @@ pub struct Valid {
     secret: String,
     given: Option<Given>,
     stage: Stage,
+    /// Why the server does not let the user in by its method, if so.
+    not_accepted: Option<String>,
     token: Option<Live>,
     others: Vec<Doomed>,
     paused: bool,
@@ -85,6 +89,7 @@ impl Reconciled for ZenUser {
         let mut seen = Observed {
             server,
             name: name_holder(self, &read.views().users),
+            same: same_person(self, &read.views().users),
             keyring,
             passwords,
             given: None,
@@ -118,6 +123,9 @@ impl Reconciled for ZenUser {
     fn validate(&self, seen: Observed, (): &(), now: Timestamp) -> Result<Valid, Invalid> {
         if let Name::HeldBy(holder) = &seen.name {
             return Err(self.name_conflict(holder));
+        }
+        if let Some(older) = &seen.same {
+            return Err(self.subject_conflict(older));
         }
         let server_name = &self.spec.server_ref.name;
         let Some(server) = seen.server else {
@@ -159,6 +167,7 @@ impl Reconciled for ZenUser {
             passwords,
             given: seen.given,
             stage,
+            not_accepted: not_accepted(self, &server),
             token: seen.token,
             others: seen.others,
             paused: self.is_paused(),
@@ -238,6 +247,25 @@ impl ZenUser {
             stored,
             delivered,
             now,
+        }
+    }
+
+    fn subject_conflict(&self, older: &str) -> Invalid {
+        let message = format!(
+            "the older ZenUser {older} is the same person of the provider; delete one of the two"
+        );
+        Invalid {
+            facts: vec![Fact {
+                condition: condition::ACTIVE,
+                holds: false,
+                reason: reason::SUBJECT_CONFLICT,
+                message: message.clone(),
+            }],
+            verdict: Verdict::Stalled {
+                reason: reason::SUBJECT_CONFLICT,
+                message,
+            },
+            unwatched: false,
         }
     }
 
@@ -329,10 +357,7 @@ impl Valid {
         let old = self.user.status.clone().unwrap_or_default();
         ZenUserStatus {
             user_id: Some(self.id.to_string()),
-            method: Some(match self.user.spec.password_from {
-                Some(_) => LoginMethod::Password,
-                None => LoginMethod::Activation,
-            }),
+            method: Some(method(&self.user)),
             password_set_time: set.map(whole_seconds),
             activation: match &self.stage {
                 Stage::None => None,
@@ -371,7 +396,9 @@ impl Valid {
     fn facts(&self, has_password: bool) -> Vec<Fact> {
         let (reason, message) = if !self.user.spec.active {
             (reason::DEACTIVATED, "spec.active is false".to_owned())
-        } else if has_password {
+        } else if let Some(message) = &self.not_accepted {
+            (reason::METHOD_NOT_ACCEPTED, message.clone())
+        } else if has_password || self.user.spec.external.is_some() {
             (reason::ACTIVE, "may log in".to_owned())
         } else if let Some(from) = &self.user.spec.password_from {
             let message = format!("Secret {} has no password yet", from.secret_key_ref.name);
@@ -424,6 +451,49 @@ impl Valid {
         let issued = issues.then_some(issued);
         issued.into_iter().chain(is_new.then_some(set)).collect()
     }
+}
+
+fn method(user: &ZenUser) -> LoginMethod {
+    match (&user.spec.password_from, &user.spec.external) {
+        (Some(_), _) => LoginMethod::Password,
+        (None, Some(_)) => LoginMethod::External,
+        (None, None) => LoginMethod::Activation,
+    }
+}
+
+/// Why a server does not let a user in by its method, if so.
+fn not_accepted(user: &ZenUser, server: &ZenServer) -> Option<String> {
+    let external = server.spec.auth.external.as_ref();
+    let name = server.name_any();
+    match (&user.spec.external, external) {
+        (Some(person), Some(provider)) if person.issuer == provider.issuer => None,
+        (Some(person), _) => Some(format!(
+            "ZenServer {name} does not ask {}: make that its auth.external.issuer, or name its \
+             provider in spec.external.issuer",
+            person.issuer
+        )),
+        (None, Some(provider)) if !provider.password_login => Some(format!(
+            "ZenServer {name} takes no passwords: give the user spec.external, or set \
+             auth.external.passwordLogin there"
+        )),
+        (None, _) => None,
+    }
+}
+
+/// The older user of a server who is the same person of its provider, if there is one.
+fn same_person(user: &ZenUser, all: &Store<ZenUser>) -> Option<String> {
+    let person = user.spec.external.as_ref()?;
+    let age = |user: &ZenUser| (user.creation_timestamp().map(|at| at.0), user.uid());
+    let same = |other: &ZenUser| {
+        other.namespace() == user.namespace()
+            && other.spec.server_ref == user.spec.server_ref
+            && other.spec.external.as_ref() == Some(person)
+            && other.metadata.deletion_timestamp.is_none()
+            && age(other) < age(user)
+    };
+    let older = all.state_filter(same);
+    let first = older.into_iter().min_by_key(|other| age(other));
+    first.map(|first| first.name_any())
 }
 
 fn waiting(reason: &'static str, message: String) -> Invalid {

@@ -147,7 +147,9 @@ impl Routes {
             server.spec.policy.devices.trust_allowed,
         );
         let offer = status.map(|s| (&s.url, s.auth_secret.as_ref().map(|a| &a.fingerprint)));
-        let offer = (offer, policy, devices);
+        let external = server.spec.auth.external.as_ref();
+        let logins = external.map(|provider| (&provider.issuer, provider.password_login));
+        let offer = (offer, policy, devices, logins);
         if self.offers(seen, offer) {
             let namespace = server.namespace();
             self.clients_of(namespace.as_deref(), &server.name_any());

@@ -39,7 +39,7 @@ use crate::{
         api_key::Pepper,
         credential::Credential,
         device::Decided,
-        directory::{Directory, Key},
+        directory::{Directory, Key, Logins},
         keyring::{Keyring, Material},
     },
 };
@@ -400,6 +400,7 @@ impl Parts {
             return;
         };
         let (policy, terms) = (settings.lifetimes, settings.devices);
+        let logins = Logins::of(&settings.scheme);
         match &mut self.state {
             Some(state) => (state.settings, state.keyring) = (settings, keyring),
             None => {
@@ -413,6 +414,7 @@ impl Parts {
         }
         self.directory().set_policy(policy);
         self.directory().set_terms(terms);
+        self.directory().set_logins(logins);
         self.usable = true;
         if let Some(state) = &mut self.state {
             state.directory.prove(state.keyring.pepper());

@@ -8,10 +8,10 @@ use uuid::Uuid;
 
 use crate::{
     api::{
-        self, ApiDuration, AuthScheme, Authorization, DeletionPolicy, KeyGeneration, KeyPolicy,
-        RECORD_FINALIZER, RateLimit, SecureHeaders, SigningKeyState, SigningKeyStatus, SourceType,
-        UsedFrom, ZenAPIKey, ZenAPIKeyStatus, ZenDevice, ZenServer, ZenServerSpec,
-        ZenServiceAccount, ZenUser, annotation,
+        self, ApiDuration, Auth, AuthScheme, Authorization, DeletionPolicy, External,
+        KeyGeneration, KeyPolicy, RECORD_FINALIZER, RateLimit, SecureHeaders, SigningKeyState,
+        SigningKeyStatus, SourceType, UsedFrom, ZenAPIKey, ZenAPIKeyStatus, ZenDevice, ZenServer,
+        ZenServerSpec, ZenServiceAccount, ZenUser, annotation,
     },
     auth::{
         address::Proxies,
@@ -23,7 +23,7 @@ use crate::{
         keyring::{Known, Role},
         limit::Rates,
         network::Network,
-        scheme::Scheme,
+        scheme::{Provider, Scheme},
     },
     store::{Cors, HeaderSettings, Settings},
 };
@@ -91,9 +91,13 @@ pub(super) fn user(object: &ZenUser) -> Option<User> {
     user.active = object.spec.active;
     user.admin = object.spec.is_admin;
     user.epoch = object.spec.session_epoch;
-    user.origin = match &object.spec.password_from {
-        Some(from) => directory::Origin::Secret(from.secret_key_ref.name.clone()),
-        None => directory::Origin::Chosen,
+    user.origin = match (&object.spec.password_from, &object.spec.external) {
+        (Some(from), _) => directory::Origin::Secret(from.secret_key_ref.name.clone()),
+        (None, Some(person)) => directory::Origin::External {
+            issuer: person.issuer.clone(),
+            subject: person.subject.clone(),
+        },
+        (None, None) => directory::Origin::Chosen,
     };
     let status = object.status.as_ref();
     user.last_recorded = status.and_then(|s| Some(s.last_authenticated_time.as_ref()?.0));
@@ -269,7 +273,7 @@ pub(super) fn settings(object: &ZenServer) -> Option<Settings> {
         name: object.name_any(),
         url: object.status.as_ref()?.url.clone()?,
         created: created(object)?,
-        scheme: scheme(object.spec.auth.scheme),
+        scheme: scheme(&object.spec.auth)?,
         token_ttl: object.spec.auth.token_ttl.0,
         max_staleness: object.spec.auth.max_staleness.0,
         jwks_max_age: object.spec.auth.jwt.jwks_max_age.0,
@@ -288,11 +292,25 @@ pub(super) fn settings(object: &ZenServer) -> Option<Settings> {
     })
 }
 
-fn scheme(spec: AuthScheme) -> Scheme {
-    match spec {
+/// What the schema lets through names a provider where it is needed. Without one nobody gets in.
+fn scheme(auth: &Auth) -> Option<Scheme> {
+    Some(match auth.scheme {
         AuthScheme::OAuth2PasswordBearer => Scheme::PasswordBearer,
         AuthScheme::HttpBasic => Scheme::Basic,
         AuthScheme::NoAuth => Scheme::NoAuth,
+        AuthScheme::External => Scheme::External(Box::new(provider(auth.external.as_ref()?))),
+    })
+}
+
+fn provider(spec: &External) -> Provider {
+    Provider {
+        issuer: spec.issuer.clone(),
+        client: spec.client_id.clone(),
+        confidential: spec.client_secret_from.is_some(),
+        scopes: spec.scopes.clone(),
+        authorities: spec.ca_bundle.as_deref().map(Into::into),
+        name: spec.display_name.clone(),
+        passwords: spec.password_login,
     }
 }
 

@@ -44,9 +44,38 @@ fn long(length: usize) -> Value {
 
 fn bad_schemes() -> Refused {
     let scheme = |name: &str| set(server("bad"), "auth/scheme", json!(name));
+    let external = |issuer: &str, more: Value| {
+        let url = set(server("bad"), "url", json!("https://zen.example.org"));
+        let mut provider = json!({"issuer": issuer, "clientId": "zenml"});
+        for (name, value) in more.as_object().into_iter().flatten() {
+            provider[name] = value.clone();
+        }
+        set(
+            url,
+            "auth",
+            json!({"scheme": "External", "external": provider}),
+        )
+    };
+    let sso = "https://sso.example.org";
+    let mut nowhere = external(sso, json!({}));
+    nowhere["spec"]["url"] = Value::Null;
+    let mut two = external(sso, json!({}));
+    two["spec"]["auth"]["scheme"] = json!("HTTPBasic");
     vec![
         (scheme("NoAuth"), "say so with allowInsecure: true"),
         (scheme("HTTP_BASIC"), "Unsupported value"),
+        (scheme("External"), "scheme External needs auth.external"),
+        (two, "no other scheme has it"),
+        (nowhere, "auth.external needs spec.url"),
+        (
+            external("http://sso.example.org", json!({})),
+            "the issuer must be https",
+        ),
+        (external("sso.example.org", json!({})), SHAPE),
+        (external("https://a@sso.example.org", json!({})), SHAPE),
+        (external(sso, json!({"clientId": ""})), "at least 1 char"),
+        (external(sso, json!({"scopes": ["a b"]})), SHAPE),
+        (external(sso, json!({"caBundle": "a file"})), SHAPE),
     ]
 }
 

@@ -8,6 +8,7 @@ mod changes;
 pub mod client;
 mod cors;
 mod devices;
+mod external;
 mod floods;
 mod headers;
 mod jwt;
