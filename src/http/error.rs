@@ -255,10 +255,6 @@ impl From<Limited> for Refusal {
 pub(super) struct Traced;
 
 impl IntoResponse for Refusal {
-    #[expect(
-        clippy::too_many_lines,
-        reason = "the whole table, one arm for each row"
-    )]
     fn into_response(self) -> Response {
         let text = self.to_string();
         let raised = |status, class| raised(status, class, &text);
@@ -293,9 +289,11 @@ impl IntoResponse for Refusal {
             Self::AdminsOnly(_)
             | Self::ForeignPage
             | Self::Illegal(_)
-            | Self::PasswordElsewhere { .. } => {
-                raised(StatusCode::FORBIDDEN, "IllegalOperationError")
-            }
+            | Self::PasswordElsewhere { .. }
+            // As ZenML refuses to delete an account that owns something; its CLI shows that well.
+            | Self::Kept(_)
+            | Self::TooManyDevices(_)
+            | Self::NotAllowed(_) => raised(StatusCode::FORBIDDEN, "IllegalOperationError"),
             Self::NoAccount(_)
             | Self::NoUser(_)
             | Self::NoKey { .. }
@@ -304,10 +302,6 @@ impl IntoResponse for Refusal {
             | Self::NoStack(_) => missing(&text),
             Self::Exists(_) | Self::Declared(_) | Self::TooManyKeys { .. } => {
                 raised(StatusCode::CONFLICT, "EntityExistsError")
-            }
-            // As ZenML refuses to delete an account that owns something; its CLI shows that well.
-            Self::Kept(_) | Self::TooManyDevices(_) | Self::NotAllowed(_) => {
-                raised(StatusCode::FORBIDDEN, "IllegalOperationError")
             }
             // Not 503: the client would repeat it for minutes before it shows the text.
             Self::NotTakenUp => raised(StatusCode::INTERNAL_SERVER_ERROR, "EntityCreationError"),

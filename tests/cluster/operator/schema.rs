@@ -79,7 +79,43 @@ fn bad_schemes() -> Refused {
     ]
 }
 
-#[expect(clippy::too_many_lines, reason = "a row for each rule")]
+fn bad_limits() -> Refused {
+    let with = |field: &str, value: Value| (set(server("bad"), field, value), SHAPE);
+    let mut bad: Refused = ["0/m", "5/s", "off"]
+        .map(|rate| with("auth/rateLimit", json!({"login": rate})))
+        .into();
+    bad.push(with("auth/rateLimit", json!({"global": "0/m"})));
+    bad.push(with("auth/rateLimit", json!({"perKey": "5/m,"})));
+    let networks = ["10.0.0.0/33", "10.0.0.256", "::/129", "10.0.0.*"];
+    bad.extend(networks.map(|network| with("auth/trustedProxies", json!([network]))));
+    let many = json!(vec!["10.0.0.0/8"; 17]);
+    let many = set(server("bad"), "auth/trustedProxies", many);
+    bad.push((many, "at most 16"));
+    bad
+}
+
+fn bad_signing() -> Refused {
+    let jwt = |field: &str, value: Value| {
+        let path = format!("auth/jwt/{field}");
+        set(server("bad"), &path, value)
+    };
+    let every = "rotateEvery must be between 24h and 17520h";
+    let age = "jwksMaxAge must be between 1s and 1h";
+    let kid = "A".repeat(43);
+    vec![
+        (jwt("rotateEvery", json!("23h")), every),
+        (jwt("rotateEvery", json!("17521h")), every),
+        (jwt("overlap", json!("17521h")), "overlap must be at most"),
+        (jwt("overlap", json!("-1h")), SHAPE),
+        (jwt("jwksMaxAge", json!("0s")), age),
+        (jwt("jwksMaxAge", json!("61m")), age),
+        (jwt("trigger", long(254)), "may not be more than 253"),
+        (jwt("revoked", json!([&kid[1..]])), "at least 43 chars"),
+        (jwt("revoked", json!(["=".repeat(43)])), SHAPE),
+        (jwt("revoked", json!(vec![kid; 17])), "at most 16"),
+    ]
+}
+
 fn bad_servers() -> Refused {
     let server = || server("bad");
     let ttl = "tokenTTL must be between 1m and 168h";
@@ -109,50 +145,6 @@ fn bad_servers() -> Refused {
             "must be of type string",
         ),
         (set(server(), "auth/tokenTTL", json!("")), "tokenTTL"),
-        (
-            set(server(), "auth/rateLimit", json!({"login": "0/m"})),
-            SHAPE,
-        ),
-        (
-            set(server(), "auth/rateLimit", json!({"login": "5/s"})),
-            SHAPE,
-        ),
-        (
-            set(server(), "auth/rateLimit", json!({"login": "off"})),
-            SHAPE,
-        ),
-        (
-            set(server(), "auth/rateLimit", json!({"global": "0/m"})),
-            SHAPE,
-        ),
-        (
-            set(server(), "auth/rateLimit", json!({"perKey": "5/m,"})),
-            SHAPE,
-        ),
-        (
-            set(server(), "auth/trustedProxies", json!(["10.0.0.0/33"])),
-            SHAPE,
-        ),
-        (
-            set(server(), "auth/trustedProxies", json!(["10.0.0.256"])),
-            SHAPE,
-        ),
-        (
-            set(server(), "auth/trustedProxies", json!(["::/129"])),
-            SHAPE,
-        ),
-        (
-            set(server(), "auth/trustedProxies", json!(["10.0.0.*"])),
-            SHAPE,
-        ),
-        (
-            set(
-                server(),
-                "auth/trustedProxies",
-                json!(vec!["10.0.0.0/8"; 17]),
-            ),
-            "at most 16",
-        ),
         (
             set(server(), "auth/tokenTTL", json!("99999999999999999999h")),
             "tokenTTL",
@@ -333,6 +325,8 @@ async fn bad_values_are_refused_by_name() -> Result<()> {
     site("bad", async |site| {
         let bad = [
             bad_servers(),
+            bad_limits(),
+            bad_signing(),
             bad_schemes(),
             bad_accounts(),
             bad_keys(),
@@ -438,9 +432,12 @@ async fn defaults_are_as_documented_and_a_new_object_says_that_nothing_was_obser
         let mut auth = json!({
             "scheme": "OAuth2PasswordBearer", "allowInsecure": false,
             "tokenTTL": "1h", "maxStaleness": "30s", "recordAddresses": true, "device": device,
-            "rateLimit": {"login": "10/m,1000/d", "global": "1000/m", "perKey": "none"},
+            "rateLimit": {
+                "login": "10/m,1000/d", "global": "1000/m", "perKey": "none", "userCode": "5/m",
+            },
+            "jwt": {"rotateEvery": "720h", "overlap": "48h", "jwksMaxAge": "5m"},
         });
-        let devices = json!({"maxPerUser": 20, "trustAllowed": true});
+        let devices = json!({"maxPerUser": 20, "trustAllowed": true, "sameNetwork": false});
         let policy = json!({"keys": {"maxPerAccount": 20}, "devices": devices});
         let cors = json!({"allowCredentials": false});
         let defaults =
