@@ -255,6 +255,10 @@ impl From<Limited> for Refusal {
 pub(super) struct Traced;
 
 impl IntoResponse for Refusal {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the whole table, one arm for each row"
+    )]
     fn into_response(self) -> Response {
         let text = self.to_string();
         let raised = |status, class| raised(status, class, &text);

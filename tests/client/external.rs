@@ -184,6 +184,7 @@ async fn is_declared(site: &Site, name: &str, issuer: &str, subject: &str) -> Re
 
 /// H5, V19, V21: who it is decides issuer and subject; any replica can go on; each login is one.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 async fn h5_a_person_logs_in_at_a_real_provider_on_any_replica_and_approves_a_device() -> Result<()>
 {
     site("external", async |site| {
