@@ -184,7 +184,6 @@ async fn is_declared(site: &Site, name: &str, issuer: &str, subject: &str) -> Re
 
 /// H5, V19, V21: who it is decides issuer and subject; any replica can go on; each login is one.
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 async fn h5_a_person_logs_in_at_a_real_provider_on_any_replica_and_approves_a_device() -> Result<()>
 {
     site("external", async |site| {
@@ -218,36 +217,14 @@ async fn h5_a_person_logs_in_at_a_real_provider_on_any_replica_and_approves_a_de
             );
         }
 
-        // Not twice, not in another browser, not for another login.
+        // Not twice.
         let (status, body) = browser.get(&back).await?;
         ensure!(
             status == 400 && body.contains("Begin again"),
             "{status} {body}"
         );
-        let mut copy = Browser {
-            cookies: held,
-            ..Browser::new(&provider)
-        };
-        ensure!(copy.get(&back).await?.0 == 400);
-        let mut fresh = Browser::new(&provider);
-        ensure!(fresh.get(&back).await?.0 == 400);
-        let mut eve = Browser::new(&provider);
-        let eves = eve.log_in(&begin, "test-user2").await?;
-        let mut bo = Browser::new(&provider);
-        bo.sent(&begin).await?;
-        let (status, body) = bo.get(&eves).await?;
-        ensure!(status == 400, "v21: {status} {body}");
-
-        // Who is not declared is told as whom to be.
-        let (status, body) = eve.get(&eves).await?;
-        ensure!(status == 403 && body.contains("id2"), "{status} {body}");
-        is_declared(site, "eve", &provider.issuer, "id2").await?;
-        let known = async || {
-            let back = eve_again(&provider, &begin).await;
-            back.is_ok_and(|status| status == 303)
-        };
-        one.until("one that knows her", known).await?;
-
+        belongs_to_one_browser(&provider, &begin, (&back, held)).await?;
+        a_stranger_is_told_as_whom_to_be_declared(site, &one, &provider, &begin).await?;
         approves_a_device(&one, &browser).await?;
         passwords_are_of_no_use(site, &one).await?;
 
@@ -283,6 +260,46 @@ async fn h5_a_person_logs_in_at_a_real_provider_on_any_replica_and_approves_a_de
         Ok(())
     })
     .await
+}
+
+/// With what the browser held before, in none, and for another login.
+async fn belongs_to_one_browser(
+    provider: &Provider,
+    begin: &Url,
+    (back, held): (&Url, BTreeMap<(bool, String), String>),
+) -> Result<()> {
+    for cookies in [held, BTreeMap::new()] {
+        let mut browser = Browser {
+            cookies,
+            ..Browser::new(provider)
+        };
+        ensure!(browser.get(back).await?.0 == 400);
+    }
+    let mut eve = Browser::new(provider);
+    let eves = eve.log_in(begin, "test-user2").await?;
+    let mut bo = Browser::new(provider);
+    bo.sent(begin).await?;
+    let (status, body) = bo.get(&eves).await?;
+    ensure!(status == 400, "V21: {status} {body}");
+    Ok(())
+}
+
+async fn a_stranger_is_told_as_whom_to_be_declared(
+    site: &Site,
+    sidecar: &Sidecar,
+    provider: &Provider,
+    begin: &Url,
+) -> Result<()> {
+    let mut eve = Browser::new(provider);
+    let back = eve.log_in(begin, "test-user2").await?;
+    let (status, body) = eve.get(&back).await?;
+    ensure!(status == 403 && body.contains("id2"), "{status} {body}");
+    is_declared(site, "eve", &provider.issuer, "id2").await?;
+    let known = async || {
+        let back = eve_again(provider, begin).await;
+        back.is_ok_and(|status| status == 303)
+    };
+    sidecar.until("one that knows her", known).await
 }
 
 async fn eve_again(provider: &Provider, begin: &Url) -> Result<u16> {
