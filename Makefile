@@ -27,7 +27,7 @@ demo: needs cluster-tool image zenml ## the whole idea on a real Kubernetes, in 
 	KEEP=$(KEEP) cluster/demo.sh
 
 test: needs zenml browser python-tools ## every test but those of real pods
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 
 node-test: needs cluster-tool image zenml ## the tests of real pods (root on Linux)
 	cargo test --package zenop-cluster --test node --features zenop-cluster/node

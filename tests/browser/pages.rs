@@ -88,12 +88,14 @@ async fn is_told_the_same_of_a_wrong_and_of_an_expired_code() -> Result<()> {
     let wrong = scene.browser.text("main").await?;
     pass(301);
     scene.open(&asked.link).await?;
+    scene.expect("This code cannot be used").await?;
     ensure!(scene.browser.text("main").await? == wrong);
     // Nor can a page be used that was opened in time.
     let late = scene.device(2).await?;
     scene.open(&late.link).await?;
     pass(301);
     scene.browser.click(APPROVE).await?;
+    scene.expect("This code cannot be used").await?;
     ensure!(scene.browser.text("main").await? == wrong);
     ensure!(scene.polled(&late).await? == "expired_token");
     Ok(())

@@ -108,6 +108,8 @@ impl Scene {
         let asked = self.device(1).await?;
         self.open(&asked.link).await?;
         self.log_in().await?;
+        // A click may be answered before the page that it leads to is there.
+        self.expect("Is this you?").await?;
         Ok(asked)
     }
 
