@@ -3,7 +3,7 @@
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 /// A line that is not blank, without control characters.
 const NAME: &str = r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$";
@@ -26,9 +26,11 @@ pub struct NewServiceAccount {
     pub active: bool,
     /// A name for people.
     #[serde(default)]
+    #[schemars(length(max = 0))]
     pub full_name: Option<String>,
     /// A picture.
     #[serde(default)]
+    #[schemars(length(max = 0))]
     pub avatar_url: Option<String>,
 }
 
@@ -48,9 +50,11 @@ pub struct ServiceAccountUpdate {
     pub active: Option<bool>,
     /// A name for people.
     #[serde(default)]
+    #[schemars(length(max = 0))]
     pub full_name: Option<String>,
     /// A picture.
     #[serde(default)]
+    #[schemars(length(max = 0))]
     pub avatar_url: Option<String>,
 }
 
@@ -82,11 +86,21 @@ pub struct ApiKeyUpdate {
     pub active: Option<bool>,
 }
 
+/// An integer, which JSON may write as `60.0` too.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    let number = f64::deserialize(deserializer)?;
+    // No other is whole, or needed.
+    let whole = number.fract() == 0.0 && number.abs() < f64::from(i32::MAX);
+    whole
+        .then_some(number as i64)
+        .ok_or_else(|| de::Error::custom("not a whole number"))
+}
+
 /// `PUT …/api_keys/{key}/rotate`.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct RotateApiKey {
     /// How long the old key is still accepted.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     #[schemars(range(min = 0, max = 525_600))]
     pub retain_period_minutes: i64,
 }
