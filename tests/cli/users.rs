@@ -74,8 +74,8 @@ async fn a_user_comes_and_goes() -> Result<()> {
             status.is_some_and(|of| of.secret_name == name && !of.used)
         };
         site.until("ben", "with a new token", starts).await?;
-        let secret: Secret = site.api().get(name).await?;
-        ensure!(entry(&secret, "token").is_some());
+        let has_token = |secret: &Secret| entry(secret, "token").is_some();
+        site.until(name, "with a token", has_token).await?;
         let ben: ZenUser = site.api().get("ben").await?;
         ensure!(json!(ben.spec)["passwordFrom"].is_null());
 

@@ -339,6 +339,17 @@ async fn ten_thousand_devices_that_wait_ask_nothing_of_kubernetes() -> Result<()
     const DEVICES: u128 = 10_000;
     site("dev-many", async |site| {
         let (operator, [a, _b], _) = pair(site).await?;
+        // They all come from one address, which may not have that much.
+        let unlimited = r#"{"spec":{"auth":{"rateLimit":{"global":"none"}}}}"#;
+        let patch = [
+            "patch",
+            "zenserver",
+            "prod",
+            "--type=merge",
+            "--patch",
+            unlimited,
+        ];
+        site.kubectl(&patch).await?;
         let proxy = Proxy::start(site.plane).await?;
         let sidecar = behind(site, &proxy).await?;
         // Its login is noted five seconds later, which is a write.
