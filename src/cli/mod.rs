@@ -6,6 +6,7 @@ mod arguments;
 mod change;
 mod cluster;
 mod completion;
+mod create;
 mod delete;
 mod describe;
 mod device;

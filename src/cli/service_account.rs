@@ -7,16 +7,15 @@ use serde_json::{Map, Value, json};
 use super::{
     Session,
     active::{self, ActivateArguments, ActiveArguments},
-    arguments::{DryRun, ListArguments, Patience, WriteArguments},
-    cluster::manifest,
+    arguments::{ListArguments, Patience, WriteArguments},
+    create,
     delete::{self, DeleteArguments},
     describe::{self, DescribeArguments, Page, yes_no},
     failure::Failure,
     list,
-    noun::{Noun, report},
+    noun::Noun,
     restore::{self, RestoreArguments},
     span::moment,
-    wait::{self, Goal},
 };
 use crate::api::{DeletionPolicy, ZenServiceAccount};
 
@@ -192,26 +191,11 @@ impl Command {
 
 impl AccountCreate {
     async fn run(&self, session: &Session) -> Result<(), Failure> {
-        let cluster = session.cluster().await?;
-        let server = match &self.server {
-            Some(server) => server.clone(),
-            None => cluster.only_server().await?,
-        };
-        let object = manifest::<ZenServiceAccount>(&self.name, self.spec(&server));
-        let dry = self.write.dry_run;
-        let mut found = cluster.create::<ZenServiceAccount>(object, dry).await?;
-        if self.wait && dry == DryRun::None {
-            wait::until::<ZenServiceAccount>(
-                session,
-                &cluster,
-                &self.name,
-                &Goal::ready(),
-                &self.patience,
-            )
-            .await?;
-            found = cluster.read(&self.name).await?;
-        }
-        report(session, &self.write, &found.raw, "created")
+        let patience = self.wait.then_some(&self.patience);
+        let (name, server) = (&*self.name, self.server.as_deref());
+        let spec = |server: &str| self.spec(server);
+        create::create::<ZenServiceAccount>(session, name, server, spec, &self.write, patience)
+            .await
     }
 
     /// What was asked for and nothing else: what has a default is the API server's to fill in.

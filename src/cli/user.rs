@@ -8,14 +8,13 @@ use super::{
     active::{self, ActivateArguments, ActiveArguments},
     arguments::{DryRun, ListArguments, Patience, WriteArguments},
     change::{Change, Consent},
-    cluster::manifest,
+    create,
     delete::{self, DeleteArguments},
     describe::{self, DescribeArguments, Page, word, yes_no},
     failure::Failure,
     list,
     noun::{Names, Noun, each, report},
     span::Span,
-    wait::{self, Goal},
 };
 use crate::api::ZenUser;
 
@@ -235,22 +234,12 @@ impl Command {
 
 impl UserCreate {
     async fn run(&self, session: &Session) -> Result<(), Failure> {
-        let cluster = session.cluster().await?;
-        let server = match &self.server {
-            Some(server) => server.clone(),
-            None => cluster.only_server().await?,
-        };
-        let object = manifest::<ZenUser>(&self.name, self.spec(&server));
-        let dry = self.write.dry_run;
-        let mut found = cluster.create::<ZenUser>(object, dry).await?;
-        if self.wait && dry == DryRun::None {
-            let goal = Goal::ready();
-            wait::until::<ZenUser>(session, &cluster, &self.name, &goal, &self.patience).await?;
-            found = cluster.read(&self.name).await?;
-        }
-        report(session, &self.write, &found.raw, "created")?;
+        let patience = self.wait.then_some(&self.patience);
+        let (name, server) = (&*self.name, self.server.as_deref());
+        let spec = |server: &str| self.spec(server);
+        create::create::<ZenUser>(session, name, server, spec, &self.write, patience).await?;
         if let Some(secret) = self.activation_secret()
-            && dry == DryRun::None
+            && self.write.dry_run == DryRun::None
         {
             session.out.note(&format!(
                 "Its token to choose a password with is put in Secret {secret}, entry token."

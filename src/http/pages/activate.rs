@@ -4,7 +4,7 @@
 use askama::Template;
 use axum::{
     extract::State,
-    http::{HeaderMap, StatusCode, Uri, header::RETRY_AFTER},
+    http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse, Response},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::{
     Frame, Page,
     form::{Browser, Kind},
-    notice::{self, Mood, Notice},
+    notice::{self, Mood, Notice, Terms},
     visitor::Visitor,
 };
 use crate::http::{
@@ -111,16 +111,9 @@ pub(in crate::http) async fn choose(
         .onward("login", "Sign in")
         .show(&app, "", &visitor),
         Err(refusal) => {
-            let (answer, _) = refusal.clone().into_response().into_parts();
-            let status = match answer.status {
-                StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
-                other => other,
-            };
-            let mut response = again(status, &why(&refusal)).show(&app, &visitor, &headers);
-            if let Some(after) = answer.headers.get(RETRY_AFTER) {
-                response.headers_mut().insert(RETRY_AFTER, after.clone());
-            }
-            response
+            let terms = Terms::of(&refusal);
+            let page = again(terms.status, &why(&refusal)).show(&app, &visitor, &headers);
+            terms.on(page)
         }
     }
 }

@@ -3,10 +3,7 @@
 use askama::Template;
 use axum::{
     extract::State,
-    http::{
-        HeaderMap, HeaderValue, StatusCode, Uri,
-        header::{RETRY_AFTER, SET_COOKIE},
-    },
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header::SET_COOKIE},
     response::{IntoResponse, Response},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -15,7 +12,7 @@ use serde::Deserialize;
 use super::{
     Frame, Page,
     form::{self, Browser, Kind},
-    notice::{self, Mood, Notice},
+    notice::{self, Mood, Notice, Terms},
     sent_to,
     visitor::Visitor,
 };
@@ -131,18 +128,14 @@ pub(in crate::http) async fn log_in(
             response
         }
         Err(refusal) => {
-            let (answer, _) = refusal.clone().into_response().into_parts();
+            let terms = Terms::of(&refusal);
             let asked = Asked {
-                status: answer.status,
+                status: terms.status,
                 error: Some(why(&refusal)),
                 return_to,
                 username: name,
             };
-            let mut response = asked.show(&app, &visitor, &headers);
-            if let Some(after) = answer.headers.get(RETRY_AFTER) {
-                response.headers_mut().insert(RETRY_AFTER, after.clone());
-            }
-            response
+            terms.on(asked.show(&app, &visitor, &headers))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::{
-    http::{StatusCode, header::RETRY_AFTER},
+    http::{HeaderValue, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
 
@@ -94,23 +94,42 @@ pub(in crate::http) fn refused(
     root: &'static str,
     visitor: &Visitor,
 ) -> Response {
-    let (answer, _) = refusal.clone().into_response().into_parts();
-    let retry = answer.headers.get(RETRY_AFTER).cloned();
-    let (title, line) = told(
-        refusal,
-        retry.as_ref().and_then(|after| after.to_str().ok()),
-    );
-    let status = match answer.status {
-        // ZenML's word for what cannot be read.
-        StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
-        other => other,
-    };
-    let notice = Notice::new(status, Mood::Bad, title, &line);
-    let mut response = notice.show(app, root, visitor);
-    if let Some(retry) = retry {
-        response.headers_mut().insert(RETRY_AFTER, retry);
+    let terms = Terms::of(refusal);
+    let (title, line) = told(refusal, terms.seconds());
+    let notice = Notice::new(terms.status, Mood::Bad, title, &line);
+    terms.on(notice.show(app, root, visitor))
+}
+
+/// What a page that tells of a refusal has of ZenML's answer to it.
+pub(super) struct Terms {
+    pub(super) status: StatusCode,
+    retry: Option<HeaderValue>,
+}
+
+impl Terms {
+    pub(super) fn of(refusal: &Refusal) -> Self {
+        let (answer, _) = refusal.clone().into_response().into_parts();
+        Self {
+            status: match answer.status {
+                // ZenML's word for what cannot be read.
+                StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+                other => other,
+            },
+            retry: answer.headers.get(RETRY_AFTER).cloned(),
+        }
     }
-    response
+
+    fn seconds(&self) -> Option<&str> {
+        self.retry.as_ref()?.to_str().ok()
+    }
+
+    /// The page, with when to try again.
+    pub(super) fn on(self, mut response: Response) -> Response {
+        if let Some(retry) = self.retry {
+            response.headers_mut().insert(RETRY_AFTER, retry);
+        }
+        response
+    }
 }
 
 fn told(refusal: &Refusal, retry: Option<&str>) -> (&'static str, String) {
