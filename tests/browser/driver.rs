@@ -165,13 +165,26 @@ impl Browser {
         Ok(found.as_array().context("no list")?.len())
     }
 
-    /// Clicks on an element that a person can see, and waits for the page that it leads to.
+    /// Clicks on an element that a person can see. What it leads to may still be on its way.
     pub async fn click(&self, css: &str) -> Result<()> {
         let element = self.element(css).await?;
         let clicked = self
             .post(&format!("element/{element}/click"), json!({}))
             .await;
         clicked.map(drop)
+    }
+
+    /// Clicks on an element that leads to a page, and waits until this page is gone.
+    pub async fn follow(&self, css: &str) -> Result<()> {
+        let page = self.element("html").await?;
+        self.click(css).await?;
+        let begun = Instant::now();
+        // An element of a page that is gone is unknown; what asks for the next one waits for it.
+        while self.get(&format!("element/{page}/name")).await.is_ok() {
+            ensure!(begun.elapsed() < LOADS, "{css} leads nowhere");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     /// Types into an element.

@@ -37,7 +37,7 @@ async fn approves_a_trusted_computer() -> Result<()> {
     }
     ensure!(scene.polled(&asked).await? == "authorization_pending");
     scene.browser.click("label[for=trusted]").await?;
-    scene.browser.click(APPROVE).await?;
+    scene.browser.follow(APPROVE).await?;
     scene.expect("Approved").await?;
     ensure!(scene.polled(&asked).await? == "720 hours");
     let cookies = scene.browser.cookies().await?;
@@ -58,7 +58,7 @@ async fn approves_a_trusted_computer() -> Result<()> {
 async fn approves_a_computer_without_trust() -> Result<()> {
     let scene = Scene::new().await?;
     let asked = scene.asked().await?;
-    scene.browser.click(APPROVE).await?;
+    scene.browser.follow(APPROVE).await?;
     scene.expect("Approved").await?;
     ensure!(scene.polled(&asked).await? == "24 hours", "a day");
     // V22: the same link in another tab.
@@ -71,7 +71,7 @@ async fn approves_a_computer_without_trust() -> Result<()> {
 async fn denies_a_computer_for_ever() -> Result<()> {
     let scene = Scene::new().await?;
     let asked = scene.asked().await?;
-    scene.browser.click(DENY).await?;
+    scene.browser.follow(DENY).await?;
     scene.expect("Denied").await?;
     ensure!(scene.polled(&asked).await? == "access_denied");
     scene.open(&asked.link).await?;
@@ -94,7 +94,7 @@ async fn is_told_the_same_of_a_wrong_and_of_an_expired_code() -> Result<()> {
     let late = scene.device(2).await?;
     scene.open(&late.link).await?;
     pass(301);
-    scene.browser.click(APPROVE).await?;
+    scene.browser.follow(APPROVE).await?;
     scene.expect("This code cannot be used").await?;
     ensure!(scene.browser.text("main").await? == wrong);
     ensure!(scene.polled(&late).await? == "expired_token");
@@ -111,9 +111,9 @@ async fn pastes_the_link_where_the_terminal_cut_it() -> Result<()> {
     let (start, end) = asked.link.split_at(asked.link.len() / 2);
     let pasted = format!("{}{start}  {end}", scene.url);
     scene.browser.fill("#code", &pasted).await?;
-    scene.browser.click("main button[type=submit]").await?;
+    scene.browser.follow("main button[type=submit]").await?;
     scene.expect("Is this you?").await?;
-    scene.browser.click(APPROVE).await?;
+    scene.browser.follow(APPROVE).await?;
     scene.expect("Approved").await
 }
 
@@ -121,8 +121,8 @@ async fn pastes_the_link_where_the_terminal_cut_it() -> Result<()> {
 async fn locks_unlocks_and_removes_a_computer() -> Result<()> {
     let scene = Scene::new().await?;
     let asked = scene.asked().await?;
-    scene.browser.click(APPROVE).await?;
-    scene.browser.click(".onward a").await?;
+    scene.browser.follow(APPROVE).await?;
+    scene.browser.follow(".onward a").await?;
     scene.expect("Your devices").await?;
     ensure!(
         scene
@@ -131,7 +131,7 @@ async fn locks_unlocks_and_removes_a_computer() -> Result<()> {
             .await?
             .contains("Waits to log in")
     );
-    scene.browser.click("button[value=lock]").await?;
+    scene.browser.follow("button[value=lock]").await?;
     ensure!(
         scene
             .browser
@@ -144,16 +144,16 @@ async fn locks_unlocks_and_removes_a_computer() -> Result<()> {
     // The same client asks anew: what is locked is not approved.
     let next = scene.device(1).await?;
     scene.open(&next.link).await?;
-    scene.browser.click(APPROVE).await?;
+    scene.browser.follow(APPROVE).await?;
     scene.expect("This computer is locked").await?;
     scene.open("/devices").await?;
-    scene.browser.click("button[value=unlock]").await?;
+    scene.browser.follow("button[value=unlock]").await?;
     ensure!(scene.polled(&asked).await? == "24 hours");
     scene.browser.click("summary").await?;
-    scene.browser.click("button[value=remove]").await?;
+    scene.browser.follow("button[value=remove]").await?;
     let shown = scene.browser.text("main").await?;
     ensure!(shown.contains("No computer is logged in as you"), "{shown}");
-    scene.browser.click("nav button").await?;
+    scene.browser.follow("nav button").await?;
     scene.expect("You are signed out").await?;
     scene.open("/devices").await?;
     scene.expect("Sign in").await
@@ -170,13 +170,13 @@ async fn approves_nothing_by_the_form_of_another_page() -> Result<()> {
     let fields = scene.browser.script(&fields.replace("FORM", form)).await?;
     let tamper = format!("{form}.querySelector('[name=csrf]').value = 'f'.repeat(64)");
     scene.browser.script(&tamper).await?;
-    scene.browser.click(APPROVE).await?;
+    scene.browser.follow(APPROVE).await?;
     scene.expect("This form cannot be used").await?;
     ensure!(scene.polled(&asked).await? == "authorization_pending");
     // The attacker knows the whole form, its token included, and still is another site.
     let evil = evil_page(&format!("{}/devices/verify", scene.url), &fields).await?;
     scene.browser.open(&evil).await?;
-    scene.browser.click("button").await?;
+    scene.browser.follow("button").await?;
     ensure!(scene.browser.url().await?.starts_with(&scene.url));
     let shown = scene.heading().await?;
     // Its browser does not even send the cookie.
@@ -220,14 +220,14 @@ async fn is_told_of_a_wrong_password_and_tries_again() -> Result<()> {
     scene.open(&asked.link).await?;
     scene.browser.fill("#username", "ana").await?;
     scene.browser.fill("#password", "wrong").await?;
-    scene.browser.click("main button[type=submit]").await?;
+    scene.browser.follow("main button[type=submit]").await?;
     let told = scene.browser.text("[role=alert]").await?;
     ensure!(told.contains("Wrong user name or password"), "{told}");
     ensure!(scene.browser.property("#username", "value").await? == "ana");
     ensure!(scene.browser.property("#password", "value").await? == "");
     ensure!(scene.browser.focused().await? == "password");
     scene.browser.fill("#password", "password of ana").await?;
-    scene.browser.click("main button[type=submit]").await?;
+    scene.browser.follow("main button[type=submit]").await?;
     scene.expect("Is this you?").await
 }
 
@@ -293,12 +293,12 @@ async fn needs_no_script() -> Result<()> {
     scene.browser.open(page).await?;
     scene.expect("off").await?;
     let asked = scene.asked().await?;
-    scene.browser.click(APPROVE).await?;
+    scene.browser.follow(APPROVE).await?;
     scene.expect("Approved").await?;
     ensure!(scene.polled(&asked).await? == "24 hours");
-    scene.browser.click(".onward a").await?;
+    scene.browser.follow(".onward a").await?;
     scene.browser.click("summary").await?;
-    scene.browser.click("button[value=remove]").await?;
+    scene.browser.follow("button[value=remove]").await?;
     let shown = scene.browser.text("main").await?;
     ensure!(shown.contains("It is removed"), "{shown}");
     Ok(())

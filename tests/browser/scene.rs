@@ -85,7 +85,7 @@ impl Scene {
     pub async fn log_in(&self) -> Result<()> {
         self.browser.fill("#username", "ana").await?;
         self.browser.fill("#password", "password of ana").await?;
-        self.browser.click("main button[type=submit]").await
+        self.browser.follow("main button[type=submit]").await
     }
 
     /// A new device of the client of that number asks.

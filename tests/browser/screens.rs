@@ -78,17 +78,17 @@ async fn every_page_can_be_read() -> Result<()> {
     shoot(&scene, "login").await?;
     scene.browser.fill("#username", "ana").await?;
     scene.browser.fill("#password", "wrong").await?;
-    scene.browser.click("main button[type=submit]").await?;
+    scene.browser.follow("main button[type=submit]").await?;
     shoot(&scene, "login-wrong").await?;
     scene.browser.fill("#password", "password of ana").await?;
-    scene.browser.click("main button[type=submit]").await?;
+    scene.browser.follow("main button[type=submit]").await?;
     shoot(&scene, "verify").await?;
-    scene.browser.click("button[value=approve]").await?;
+    scene.browser.follow("button[value=approve]").await?;
     shoot(&scene, "approved").await?;
     scene.polled(&asked).await?;
     let denied = scene.device(2).await?;
     scene.open(&denied.link).await?;
-    scene.browser.click("button[value=deny]").await?;
+    scene.browser.follow("button[value=deny]").await?;
     shoot(&scene, "denied").await?;
     scene.open(&denied.link).await?;
     shoot(&scene, "unusable").await?;
@@ -98,18 +98,18 @@ async fn every_page_can_be_read() -> Result<()> {
         scene.open(&scene.device(n).await?.link).await?;
     }
     shoot(&scene, "verify-many").await?;
-    scene.browser.click("button[value=approve]").await?;
+    scene.browser.follow("button[value=approve]").await?;
     shoot(&scene, "verify-many-unsure").await?;
     scene.browser.click("label[for=sure]").await?;
     scene.browser.click("label[for=trusted]").await?;
-    scene.browser.click("button[value=approve]").await?;
+    scene.browser.follow("button[value=approve]").await?;
     scene.open("/devices").await?;
-    scene.browser.click("button[value=lock]").await?;
+    scene.browser.follow("button[value=lock]").await?;
     shoot(&scene, "devices").await?;
     for _ in 0..6 {
         scene.open("/devices/verify?user_code=wrong").await?;
     }
     shoot(&scene, "limited").await?;
-    scene.browser.click("nav button").await?;
+    scene.browser.follow("nav button").await?;
     shoot(&scene, "signed-out").await
 }

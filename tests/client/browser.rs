@@ -22,11 +22,11 @@ async fn decide(browser: &Browser, at: &Sidecar, link: &str, decision: &str) -> 
     if browser.count("#username").await? > 0 {
         browser.fill("#username", "ana").await?;
         browser.fill("#password", PASSWORD).await?;
-        browser.click("main button[type=submit]").await?;
+        browser.follow("main button[type=submit]").await?;
     }
     let shown = browser.text("h1").await?;
     if shown == "Is this you?" {
-        browser.click(&format!("button[value={decision}]")).await?;
+        browser.follow(&format!("button[value={decision}]")).await?;
     }
     browser.text("h1").await
 }

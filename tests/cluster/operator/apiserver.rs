@@ -64,8 +64,8 @@ async fn an_api_server_may_restart_freeze_and_be_away() -> Result<()> {
             "it ended as if all were well"
         );
         plane.start_apiserver().await?;
-        // An API server that starts is slow, and this one is to live.
-        let times = ["--lease-duration", "300s", "--renew-deadline", "200s"];
+        // An API server that starts is slow, and this one is to live; it waits as long before it leads.
+        let times = ["--lease-duration", "30s", "--renew-deadline", "25s"];
         launch.arguments = times.map(String::from).into();
         let third = site.start(&launch)?;
         third.leads().await?;
