@@ -70,7 +70,9 @@ where
         proxy,
         logs: Mutex::default(),
     };
-    let ended = AssertUnwindSafe(test(&site)).catch_unwind().await;
+    // Boxed: in a test's future, of which there may be many at once, there is little room.
+    let ended = AssertUnwindSafe(Box::pin(test(&site)));
+    let ended = ended.catch_unwind().await;
     let ended = ended.map(|ended| ended.and_then(|()| site.watch.verdict()));
     if !matches!(ended, Ok(Ok(()))) {
         eprintln!("{}", site.tell().await);

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     ResourceExt,
@@ -357,30 +357,35 @@ async fn campaign(story: Story, harms: &[Harm]) -> Result<()> {
 /// Every story while all watches are harmed, from before the operator starts.
 async fn under(harm: Action, when: When, times: usize) -> Result<()> {
     garbage_collector().await?;
-    let cases = Story::ALL.map(async |story| {
-        let lesson = lesson(story).await?;
-        let told = site("watches", async |site| {
-            let rule = Rule {
-                times,
-                ..Rule::always(Match::verb(Verb::Watch), when, harm.clone())
-            };
-            let rule = site.proxy.add(rule);
-            let run = Run::begin(site, story).await?;
-            run.end(story).await?;
-            ensure!(rule.count() >= 4, "{} watches were harmed", rule.count());
-            // A watch is tried again after a while: what it is to show comes late.
-            let in_the_end = async {
-                while well(site, &run, story, lesson).await.is_err() {
-                    site.settled().await?;
+    // Boxed: an array of such futures is more than the stack of a test's thread.
+    let cases = Story::ALL.map(|story| {
+        let harm = harm.clone();
+        async move {
+            let lesson = lesson(story).await?;
+            let told = site("watches", async |site| {
+                let rule = Rule {
+                    times,
+                    ..Rule::always(Match::verb(Verb::Watch), when, harm.clone())
+                };
+                let rule = site.proxy.add(rule);
+                let run = Run::begin(site, story).await?;
+                run.end(story).await?;
+                ensure!(rule.count() >= 4, "{} watches were harmed", rule.count());
+                // A watch is tried again after a while: what it is to show comes late.
+                let in_the_end = async {
+                    while well(site, &run, story, lesson).await.is_err() {
+                        site.settled().await?;
+                    }
+                    anyhow::Ok(())
+                };
+                match timeout(PATIENCE, in_the_end).await {
+                    Ok(ended) => ended,
+                    Err(_) => well(site, &run, story, lesson).await,
                 }
-                anyhow::Ok(())
-            };
-            match timeout(PATIENCE, in_the_end).await {
-                Ok(ended) => ended,
-                Err(_) => well(site, &run, story, lesson).await,
-            }
-        });
-        told.await.with_context(|| format!("{story:?}: {harm:?}"))
+            });
+            told.await.with_context(|| format!("{story:?}: {harm:?}"))
+        }
+        .boxed()
     });
     let cases = stream::iter(cases).buffer_unordered(AT_ONCE);
     cases.try_collect().await
