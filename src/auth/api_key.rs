@@ -310,6 +310,10 @@ impl Print {
         let [a, b, c, d, e, f, g, h, ..] = *bytes;
         Self(u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 11)
     }
+
+    pub(super) const fn to_be_bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
 }
 
 impl FromStr for Verifier {

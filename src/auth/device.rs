@@ -11,6 +11,7 @@ use super::{
     api_key::{Pepper, Verifier},
     device_code::Origin,
     identity::Seen,
+    user::Stamp,
 };
 
 /// The server's policy on devices.
@@ -74,17 +75,19 @@ pub struct Approval {
 
 impl Approval {
     /// What stands for the approval where it is written down: whoever can write there, but does not
-    /// have the server's pepper, approves nothing.
-    pub fn proof(&self, pepper: &Pepper, server: Uuid) -> Verifier {
+    /// have the server's pepper, approves nothing. `stamp` is what the user was who approved it,
+    /// none of a service account: what ends a user's tokens ends what was approved with one too.
+    pub fn proof(&self, pepper: &Pepper, server: Uuid, stamp: Option<Stamp>) -> Verifier {
         let approved = self.approved.as_second().to_be_bytes();
         pepper.proof(
-            b"zenop/device-approval/1",
+            b"zenop/device-approval/2",
             &[
                 server.as_bytes(),
                 self.device.as_bytes(),
                 self.client.as_bytes(),
                 self.account.as_bytes(),
                 &approved,
+                &Stamp::bytes(stamp),
             ],
         )
     }
@@ -165,6 +168,13 @@ impl Device {
         self.approval.device
     }
 
+    /// Whether this server wrote the approval, and its user, who is `stamp` now, was neither signed
+    /// out nor given another password since.
+    pub fn stands(&self, pepper: &Pepper, server: Uuid, stamp: Option<Stamp>) -> bool {
+        let proof = self.approval.proof(pepper, server, stamp);
+        self.proof.matches(&proof).into()
+    }
+
     /// When it is over. One that fetched no token is over as soon as it cannot any more.
     pub fn end(&self, terms: &Terms) -> Timestamp {
         end(
@@ -218,7 +228,10 @@ pub fn end(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+    use crate::auth::api_key::Print;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -257,7 +270,7 @@ mod tests {
             approved: at(1000),
         };
         let pepper = Pepper::new([7; 32]);
-        let proof = |approval: Approval, server| approval.proof(&pepper, server).to_hex();
+        let proof = |approval: Approval, server| approval.proof(&pepper, server, None).to_hex();
         let good = proof(approval, id(9));
         let others = [
             (
@@ -292,7 +305,21 @@ mod tests {
         ];
         assert!(others.iter().all(|(a, server)| proof(*a, *server) != good));
         assert_ne!(approval.denial_proof(&pepper, id(9)).to_hex(), good);
-        assert_ne!(approval.proof(&Pepper::new([8; 32]), id(9)).to_hex(), good);
+        let other = approval.proof(&Pepper::new([8; 32]), id(9), None);
+        assert_ne!(other.to_hex(), good);
         assert_eq!(proof(approval, id(9)), good);
+        let stamp = |epoch, password: u8| Stamp {
+            epoch,
+            password: Print::of(&[password; 32]),
+        };
+        let stamps = [
+            None,
+            Some(stamp(0, 0)),
+            Some(stamp(1, 0)),
+            Some(stamp(0, 1)),
+        ];
+        let proofs = stamps.map(|stamp| approval.proof(&pepper, id(9), stamp).to_hex());
+        let distinct: HashSet<&String> = proofs.iter().collect();
+        assert_eq!(distinct.len(), 4, "{proofs:?}");
     }
 }

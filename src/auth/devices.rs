@@ -113,6 +113,11 @@ impl Directory {
             .filter(move |device| device.approval.account == account)
     }
 
+    /// What a user is now, to be compared with what it was. None of a service account.
+    pub fn stamp(&self, account: Uuid) -> Option<Stamp> {
+        self.user(account)?.stamp()
+    }
+
     /// The server's policy on devices.
     pub fn terms(&self) -> &Terms {
         &self.devices.terms
@@ -243,7 +248,7 @@ mod tests {
             object: "dev-x".into(),
             approval,
             account_object: "ci".into(),
-            proof: approval.proof(&Pepper::new([1; 32]), Uuid::nil()),
+            proof: approval.proof(&Pepper::new([1; 32]), Uuid::nil(), None),
             trusted: false,
             locked: false,
             until: None,

@@ -55,6 +55,15 @@ impl By {
         }
     }
 
+    /// What the user was when it logged in, if it is one.
+    pub const fn stamp(&self) -> Option<Stamp> {
+        match self {
+            Self::Key { .. } | Self::Open => None,
+            Self::Session { stamp, .. } => Some(*stamp),
+            Self::Device { stamp, .. } => *stamp,
+        }
+    }
+
     /// The API key, if it is one.
     pub const fn key(&self) -> Option<Uuid> {
         match self {

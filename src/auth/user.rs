@@ -133,6 +133,22 @@ pub struct Stamp {
     pub password: Print,
 }
 
+impl Stamp {
+    /// As it stands in a proof: always of one length, also where there is none.
+    pub(super) fn bytes(stamp: Option<Self>) -> [u8; 17] {
+        let mut bytes = [0; 17];
+        if let Some(Self { epoch, password }) = stamp {
+            let parts = [1].into_iter().chain(epoch.to_be_bytes());
+            let parts = parts.chain(password.to_be_bytes());
+            bytes
+                .iter_mut()
+                .zip(parts)
+                .for_each(|(to, from)| *to = from);
+        }
+        bytes
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::SignedDuration;

@@ -104,13 +104,14 @@ impl Changer {
     ///
     /// # Errors
     /// Why nothing was changed.
-    pub(super) async fn run<F>(self, what: Changed, of: Uuid, work: F) -> Result<(), Refusal>
+    pub(super) async fn run<F, T>(self, what: Changed, of: Uuid, work: F) -> Result<T, Refusal>
     where
-        F: Future<Output = Result<(), Refusal>> + Send + 'static,
+        F: Future<Output = Result<T, Refusal>> + Send + 'static,
+        T: Send + 'static,
     {
         let task = tokio::spawn(async move {
             let done = work.await;
-            self.report(what, done.as_ref().map(|()| of));
+            self.report(what, done.as_ref().map(|_| of));
             done
         });
         task.await.map_err(|_| Refusal::Unexpected)?

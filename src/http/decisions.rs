@@ -16,7 +16,8 @@ use crate::{
         address,
         device::Approval,
         device_code::{self, Request, Span},
-        directory::Directory,
+        directory::{Directory, Stamp},
+        principal::Principal,
         scheme::Scheme,
     },
     store::{
@@ -56,9 +57,19 @@ pub(super) const TOO_MANY_DENIALS: Refusal = Refusal::NotAllowed(
 pub(super) struct Decider {
     pub(super) account: Uuid,
     pub(super) address: ClientAddress,
+    /// What the user was when it logged in: who was signed out in between approves nothing.
+    stamp: Option<Stamp>,
 }
 
 impl Decider {
+    pub(super) const fn new(who: &Principal, address: ClientAddress) -> Self {
+        Self {
+            account: who.account,
+            address,
+            stamp: who.by.stamp(),
+        }
+    }
+
     /// Whether a device asked from where this one is; not if either is unknown.
     pub(super) fn is_near(&self, request: &Request) -> bool {
         let both = self.address.0.zip(request.origin.address);
@@ -209,7 +220,7 @@ fn new_device(
         holder(&view.directory, who.account).ok_or(Refusal::NotAuthenticated)?;
     Ok(Some(NewDevice {
         approval,
-        proof: approval.proof(view.keyring.pepper(), view.settings.id),
+        proof: approval.proof(view.keyring.pepper(), view.settings.id, who.stamp),
         holder,
         is_user,
         trusted,

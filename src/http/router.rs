@@ -95,6 +95,7 @@ fn table() -> Table {
         .row(M::POST,   "/devices/verify",          Anyone,  pages::decide)
         .row(M::GET,    "/devices",                 Anyone,  pages::devices)
         .row(M::POST,   "/devices/change",          Anyone,  pages::change_device)
+        .row(M::POST,   "/devices/sign-out",        Anyone,  pages::sign_out_everywhere)
         .row(M::GET,    "/assets/{file}",           Anyone,  pages::file)
         // What a client needs to see to begin.
         .row(M::GET,    "/api/v1/projects",         Account, constants::projects)

@@ -43,6 +43,10 @@ pub trait Registrar: Send + Sync + 'static {
     /// Changes a user. With nothing to change, only says whether it could be.
     fn update_user(&self, user: Object, update: UserUpdate) -> Changing<'_, ()>;
 
+    /// Raises a user's epoch, so that all that was issued to it is over. Also of declared users:
+    /// it is what one does when something is wrong.
+    fn sign_out(&self, user: Object) -> Changing<'_, SignedOut>;
+
     /// Deletes a user.
     fn delete_user(&self, user: Object) -> Changing<'_, ()>;
 
@@ -131,6 +135,15 @@ pub struct UserUpdate {
     pub active: Option<bool>,
     /// Whether it may manage users, accounts and keys.
     pub admin: Option<bool>,
+}
+
+/// A user that was signed out everywhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedOut {
+    /// Its epoch now. What was issued in an earlier one is over.
+    pub epoch: i64,
+    /// Where its epoch is declared, if it is, and may be put back.
+    pub declared: Option<Declared>,
 }
 
 /// What replaces a key.

@@ -40,6 +40,8 @@ pub struct Browser {
 pub struct Setup {
     /// No page's script runs.
     pub no_script: bool,
+    /// Whoever serves by https is believed.
+    pub trusting: bool,
 }
 
 /// The program of a name, in `PATH` or where Debian puts it.
@@ -93,6 +95,7 @@ impl Browser {
         });
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome", "goog:chromeOptions": options,
+            "acceptInsecureCerts": setup.trusting,
         }}});
         let begun = browser.ask("POST", "/session", &wanted).await?;
         browser.session = begun["sessionId"].as_str().context("no session")?.into();

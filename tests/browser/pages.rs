@@ -159,6 +159,38 @@ async fn locks_unlocks_and_removes_a_computer() -> Result<()> {
     scene.expect("Sign in").await
 }
 
+/// C13.
+#[tokio::test]
+async fn c13_signs_out_everywhere_from_a_browser() -> Result<()> {
+    let scene = Scene::new().await?;
+    let asked = scene.asked().await?;
+    scene.browser.follow(APPROVE).await?;
+    ensure!(scene.polled(&asked).await? == "24 hours");
+    scene.open("/devices").await?;
+    // It asks once more, and a click on what is hidden is none.
+    let button = ".all button";
+    ensure!(scene.browser.click(button).await.is_err());
+    scene.browser.click(".all summary").await?;
+    let shown = scene.browser.text(".all").await?;
+    ensure!(shown.contains("this browser too"), "{shown}");
+    scene.browser.follow(button).await?;
+    scene.expect("Sign in").await?;
+    let told = scene.browser.text("[role=status]").await?;
+    ensure!(told.contains("You are signed out everywhere"), "{told}");
+    ensure!(
+        scene
+            .browser
+            .url()
+            .await?
+            .ends_with("/login?done=everywhere")
+    );
+    scene.log_in().await?;
+    scene.expect("Your devices").await?;
+    let badge = scene.browser.text(".devices h2").await?;
+    ensure!(badge.contains("Signed out"), "{badge}");
+    Ok(())
+}
+
 /// V07: a form that was tampered with, and one that another site's page sends by itself.
 #[tokio::test]
 async fn approves_nothing_by_the_form_of_another_page() -> Result<()> {
@@ -287,7 +319,11 @@ async fn approves_nothing_by_accident() -> Result<()> {
 
 #[tokio::test]
 async fn needs_no_script() -> Result<()> {
-    let scene = Scene::with(Setup { no_script: true }).await?;
+    let scene = Scene::with(Setup {
+        no_script: true,
+        ..Setup::default()
+    })
+    .await?;
     let page =
         "data:text/html,<h1>off</h1><script>document.querySelector('h1').textContent='on'</script>";
     scene.browser.open(page).await?;

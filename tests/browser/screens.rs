@@ -106,10 +106,14 @@ async fn every_page_can_be_read() -> Result<()> {
     scene.open("/devices").await?;
     scene.browser.follow("button[value=lock]").await?;
     shoot(&scene, "devices").await?;
+    scene.browser.click(".all summary").await?;
+    shoot(&scene, "devices-all").await?;
     for _ in 0..6 {
         scene.open("/devices/verify?user_code=wrong").await?;
     }
     shoot(&scene, "limited").await?;
     scene.browser.follow("nav button").await?;
-    shoot(&scene, "signed-out").await
+    shoot(&scene, "signed-out").await?;
+    scene.open("/login?done=everywhere").await?;
+    shoot(&scene, "signed-out-everywhere").await
 }

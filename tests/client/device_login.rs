@@ -45,7 +45,7 @@ impl Laptop {
         Ok(command)
     }
 
-    async fn run(&self, arguments: &[&str]) -> Result<Outcome> {
+    pub async fn run(&self, arguments: &[&str]) -> Result<Outcome> {
         let output = self.command(arguments)?.output().await?;
         let text = [output.stdout, output.stderr].concat();
         Ok(Outcome {

@@ -59,6 +59,7 @@ pub(in crate::http) enum Changed {
     UpdateUser,
     DeactivateUser,
     ActivateUser,
+    SignOutEverywhere,
     DeleteUser,
 }
 
@@ -233,7 +234,7 @@ impl Metrics {
         registry.register("zenop_logins", "Logins by outcome", metrics.logins.clone());
         registry.register(
             "zenop_changes",
-            "Changes to accounts, keys and devices through ZenML's API, by outcome",
+            "Changes to accounts, keys, users and devices through ZenML's API and the pages, by outcome",
             metrics.changes.clone(),
         );
         registry.register(

@@ -15,8 +15,7 @@ use uuid::Uuid;
 use super::{
     Frame, Page,
     form::Kind,
-    notice::{self, Mood, Notice},
-    sent_to,
+    notice, sent_to,
     visitor::{Session, Visitor},
     words,
 };
@@ -31,6 +30,8 @@ struct DevicesPage {
     frame: Frame,
     done: Option<&'static str>,
     devices: Vec<Row>,
+    /// The token of the form to sign out everywhere.
+    sign_out: String,
 }
 
 /// A device as it is shown.
@@ -43,6 +44,8 @@ struct Row {
     class: &'static str,
     locked: bool,
     trusted: bool,
+    /// Whether it is over by what happened to its user.
+    out: bool,
     approved: String,
     approved_at: Timestamp,
     used: String,
@@ -102,6 +105,7 @@ fn listed(app: &App, visitor: &Visitor, uri: &Uri) -> Result<Response, Refusal> 
         frame: Frame::new(app, "", visitor),
         done: done.map(|(_, text)| text),
         devices: rows(app, session)?,
+        sign_out: Kind::SignOut.token(app, session).unwrap_or_default(),
     };
     Ok(Page(StatusCode::OK, page).into_response())
 }
@@ -114,14 +118,17 @@ fn rows(app: &App, session: &Session) -> Result<Vec<Row>, Refusal> {
     let mut own: Vec<&Device> = own.collect();
     own.sort_by_key(|device| Reverse(device.approval.approved));
     let csrf = |device: &Device| Kind::Change(device.id()).made(pepper, &session.id);
-    let rows = own.into_iter();
-    Ok(rows
-        .map(|device| row(device, directory.terms(), now, csrf(device)))
-        .collect())
+    let stamp = directory.stamp(session.who.account);
+    let row = |device: &Device| {
+        let stands = device.stands(pepper, view.settings.id, stamp);
+        row(device, stands, directory.terms(), now, csrf(device))
+    };
+    Ok(own.into_iter().map(row).collect())
 }
 
-fn row(device: &Device, terms: &Terms, now: Timestamp, csrf: String) -> Row {
+fn row(device: &Device, stands: bool, terms: &Terms, now: Timestamp, csrf: String) -> Row {
     let (state, class) = match device.state(terms, now) {
+        DeviceState::Approved | DeviceState::Active if !stands => ("Signed out", ""),
         DeviceState::Approved => ("Waits to log in", "warn"),
         DeviceState::Active => ("Active", "good"),
         DeviceState::Locked => ("Locked", "bad"),
@@ -137,6 +144,7 @@ fn row(device: &Device, terms: &Terms, now: Timestamp, csrf: String) -> Row {
         state,
         class,
         locked: device.locked,
+        out: !stands,
         trusted: device.trusted && terms.trust_allowed,
         approved: words::ago(approved, now),
         approved_at: approved,
@@ -169,11 +177,7 @@ async fn changed(
         return Err(trouble.clone());
     }
     let Some(session) = &visitor.session else {
-        let line = "Your session is over, or was never begun. Nothing was changed.";
-        let status = StatusCode::FORBIDDEN;
-        let notice = Notice::new(status, Mood::Bad, "You are not signed in", line);
-        let notice = notice.onward("../login?return_to=devices", "Sign in");
-        return Ok(notice.show(app, "../", visitor));
+        return Ok(notice::without_session(app, visitor));
     };
     let Form(fields) = fields?;
     let device = fields.device_id;

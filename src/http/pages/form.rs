@@ -34,6 +34,8 @@ pub(super) enum Kind {
     LogOut,
     /// To choose a password; about nothing.
     Activate,
+    /// To sign out everywhere; about nothing.
+    SignOut,
     /// To decide about a device that asks.
     Decide(Uuid),
     /// To change a device.
@@ -46,6 +48,7 @@ impl Kind {
             Self::LogIn => (Uuid::nil(), "log-in"),
             Self::LogOut => (Uuid::nil(), "log-out"),
             Self::Activate => (Uuid::nil(), "activate"),
+            Self::SignOut => (Uuid::nil(), "sign-out"),
             Self::Decide(device) => (device, "decide"),
             Self::Change(device) => (device, "change"),
         }

@@ -23,6 +23,9 @@ use crate::http::{
     session::{self, Cookie},
 };
 
+/// What the login page is asked for with `done` by a browser that was signed out everywhere.
+pub(super) const OUT: &str = "everywhere";
+
 /// Somebody else who may say who a person is.
 pub(super) struct Provider {
     /// Its name, as people know it.
@@ -55,6 +58,8 @@ struct LoginPage<'a> {
     for_device: bool,
     /// Whether a password lets anybody in.
     passwords: bool,
+    /// Whether the browser comes from signing out everywhere.
+    is_out: bool,
     error: Option<&'static str>,
     csrf: String,
     return_to: &'a str,
@@ -87,8 +92,11 @@ pub(in crate::http) async fn show(
     uri: Uri,
 ) -> Response {
     let query = uri.query().unwrap_or_default().as_bytes();
-    let return_to = form_urlencoded::parse(query).find(|(name, _)| name == "return_to");
-    let return_to = return_to.map(|(_, place)| place).unwrap_or_default();
+    let given = |wanted| {
+        let found = form_urlencoded::parse(query).find(|(name, _)| name == wanted);
+        found.map(|(_, value)| value).unwrap_or_default()
+    };
+    let return_to = given("return_to");
     let return_to = form::onward(&return_to);
     if let Some(trouble) = &visitor.trouble {
         return notice::refused(trouble, &app, "", &visitor);
@@ -98,6 +106,7 @@ pub(in crate::http) async fn show(
     }
     let asked = Asked {
         status: StatusCode::OK,
+        is_out: given("done") == OUT,
         error: None,
         return_to,
         username: "",
@@ -131,6 +140,7 @@ pub(in crate::http) async fn log_in(
             let terms = Terms::of(&refusal);
             let asked = Asked {
                 status: terms.status,
+                is_out: false,
                 error: Some(why(&refusal)),
                 return_to,
                 username: name,
@@ -164,11 +174,16 @@ pub(in crate::http) async fn log_out(
         return notice::refused(&refusal, &app, "", &visitor);
     }
     let mut response = notice.show(&app, "", &visitor);
+    forget(&app, &mut response);
+    response
+}
+
+/// Ends the session of the browser that is answered.
+pub(super) fn forget(app: &App, response: &mut Response) {
     if let Some(settings) = app.settings() {
         let gone = session::cookie(&settings, Cookie::Session, "", 0);
-        set_cookies(&app, &mut response, gone);
+        set_cookies(app, response, gone);
     }
-    response
 }
 
 /// Sets the session's cookie, and ends that of the form: the next session begins with another.
@@ -184,6 +199,7 @@ fn set_cookies(app: &App, response: &mut Response, session: Result<HeaderValue, 
 /// What is asked of who is to log in.
 struct Asked<'a> {
     status: StatusCode,
+    is_out: bool,
     error: Option<&'static str>,
     return_to: &'a str,
     username: &'a str,
@@ -199,6 +215,7 @@ impl Asked<'_> {
             frame: Frame::new(app, "", visitor),
             for_device: self.return_to.starts_with("devices/verify"),
             passwords: settings.scheme.takes_passwords(),
+            is_out: self.is_out,
             error: self.error,
             csrf: browser.token(app, Kind::LogIn),
             return_to: self.return_to,

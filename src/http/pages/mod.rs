@@ -17,6 +17,7 @@ mod files;
 mod form;
 mod login;
 mod notice;
+mod sign_out;
 mod verify;
 mod visitor;
 mod words;
@@ -39,6 +40,7 @@ pub(super) use devices::{change as change_device, list as devices};
 pub(super) use files::file;
 pub(super) use form::onward;
 pub(super) use login::{log_in, log_out, show as login};
+pub(super) use sign_out::everywhere as sign_out_everywhere;
 pub(super) use verify::{decide, show as verify};
 
 use super::{App, Refusal, oauth::NO_STORE, session};

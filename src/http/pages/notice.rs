@@ -87,6 +87,19 @@ impl Notice {
     }
 }
 
+/// Whoever changes something of its own without a session is told so.
+pub(super) fn without_session(app: &App, visitor: &Visitor) -> Response {
+    let line = "Your session is over, or was never begun. Nothing was changed.";
+    let notice = Notice::new(
+        StatusCode::FORBIDDEN,
+        Mood::Bad,
+        "You are not signed in",
+        line,
+    );
+    let notice = notice.onward("../login?return_to=devices", "Sign in");
+    notice.show(app, "../", visitor)
+}
+
 /// A refusal as a page. It has the status that ZenML's API would answer, and says no more.
 pub(in crate::http) fn refused(
     refusal: &Refusal,

@@ -77,10 +77,7 @@ fn session(app: &App, headers: &HeaderMap, from: ClientAddress) -> Result<Sessio
 
 impl Session {
     pub(super) fn decider(&self, address: ClientAddress) -> Decider {
-        Decider {
-            account: self.who.account,
-            address,
-        }
+        Decider::new(&self.who, address)
     }
 
     /// This one, about to change something.

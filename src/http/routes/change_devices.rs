@@ -35,10 +35,7 @@ pub(in crate::http) async fn verify(
     Identified(wanted): Identified,
     Json { bytes, value }: Json<DeviceVerification>,
 ) -> Result<Response, Refusal> {
-    let who = Decider {
-        account: caller.account,
-        address: change.address(),
-    };
+    let who = Decider::new(&caller, change.address());
     let work = move |app| approve(app, who, wanted, value);
     change.run(Changed::ApproveDevice, bytes, work).await
 }

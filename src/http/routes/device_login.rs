@@ -174,16 +174,16 @@ fn find(view: &State, claim: &Claim, now: Timestamp) -> Result<Option<Found>, OA
     }))
 }
 
-/// Whether this server wrote the approval. Who may write objects, and no more, gets no token.
+/// Whether this server wrote the approval, and it still stands. Who may write objects, and no more,
+/// gets no token; nor does who was approved just before its user was signed out everywhere.
 fn is_ours(view: &State, device: &Device) -> bool {
-    let proof = device
-        .approval
-        .proof(view.keyring.pepper(), view.settings.id);
-    let ours = bool::from(device.proof.matches(&proof));
+    let stamp = view.directory.stamp(device.approval.account);
+    let ours = device.stands(view.keyring.pepper(), view.settings.id, stamp);
     if !ours {
         warn!(
             device = device.object,
-            "the approval of a ZenDevice was not written by this server"
+            "the approval of a ZenDevice was not written by this server, or its user was signed \
+             out since"
         );
     }
     ours

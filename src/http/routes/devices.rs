@@ -86,10 +86,7 @@ pub(in crate::http) async fn show(
     address: ClientAddress,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    let who = Decider {
-        account: caller.account,
-        address,
-    };
+    let who = Decider::new(&caller, address);
     let waiting = waiting(&app, who, wanted, &uri)?;
     let (view, now) = (app.view()?, app.now());
     let own = find(&view, caller.account, wanted, now);

@@ -28,6 +28,7 @@ struct Registered {
     /// Keys that no operator issued.
     waiting: HashSet<Uuid>,
     operator_is_away: bool,
+    keeps_epochs: bool,
     fails: Option<NotChanged>,
     drawn: u128,
 }
@@ -59,6 +60,11 @@ impl MemoryStore {
     /// Whether nobody issues keys that are made, or takes up replacements.
     pub fn set_operator_away(&self, away: bool) {
         self.registrar.lock().operator_is_away = away;
+    }
+
+    /// Whether the epochs of users are declared elsewhere.
+    pub fn set_epochs_declared(&self, declared: bool) {
+        self.registrar.lock().keeps_epochs = declared;
     }
 
     /// Makes every change fail, or none.

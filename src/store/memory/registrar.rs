@@ -17,7 +17,7 @@ use crate::{
         State,
         registrar::{
             Changing, Declared, NewAccount, NewKey, NewUser, NotChanged, Object, Registrar,
-            Replaced, Replacement, Update, UserUpdate,
+            Replaced, Replacement, SignedOut, Update, UserUpdate,
         },
     },
 };
@@ -47,12 +47,7 @@ impl MemoryStore {
         if self.registrar.lock().made.contains(&uid) {
             return Ok(());
         }
-        Err(NotChanged::Declared(Declared {
-            what,
-            name: name.to_owned(),
-            object: format!("Object memory/{name}"),
-            owner: Some("the test".to_owned()),
-        }))
+        Err(NotChanged::Declared(declared(what, name)))
     }
 
     fn own_key(&self, directory: &Directory, uid: Uuid) -> Result<Uuid, NotChanged> {
@@ -143,6 +138,15 @@ impl MemoryStore {
             version: String::new(),
             before: Value::Null,
         })
+    }
+}
+
+fn declared(what: &'static str, name: &str) -> Declared {
+    Declared {
+        what,
+        name: name.to_owned(),
+        object: format!("Object memory/{name}"),
+        owner: Some("the test".to_owned()),
     }
 }
 
@@ -281,6 +285,21 @@ impl Registrar for MemoryStore {
             user.admin = update.admin.unwrap_or(user.admin);
             state.directory.put_user(user);
             Ok(())
+        })
+    }
+
+    fn sign_out(&self, object: Object) -> Changing<'_, SignedOut> {
+        self.register(|state| {
+            let user = state.directory.remove_user(object.uid);
+            let mut user = user.ok_or(NotChanged::Gone)?;
+            user.epoch += 1;
+            let is_kept = self.registrar.lock().keeps_epochs;
+            let signed_out = SignedOut {
+                epoch: user.epoch,
+                declared: is_kept.then(|| declared("user", &user.name)),
+            };
+            state.directory.put_user(user);
+            Ok(signed_out)
         })
     }
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use zenop::{
     auth::address::Proxies,
     http::{Limits, Options},
-    store::Settings,
+    store::{NotChanged, Settings},
 };
 
 use super::{
@@ -103,6 +103,11 @@ impl Scene {
 
     /// What a poll of a device is told: an error, or `granted`.
     async fn polled(&self, asked: &Asked) -> String {
+        let told = self.poll(asked).await;
+        told["error"].as_str().unwrap_or("granted").to_owned()
+    }
+
+    async fn poll(&self, asked: &Asked) -> serde_json::Value {
         let client = CLIENT.to_string();
         let form = [
             ("grant_type", GRANT),
@@ -114,8 +119,15 @@ impl Scene {
             .browser()
             .send("POST", "/api/v1/login", "", &form)
             .await;
-        let told: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
-        told["error"].as_str().unwrap_or("granted").to_owned()
+        serde_json::from_str(&answer.body).unwrap()
+    }
+
+    /// What a token is answered at `/current-user`.
+    async fn me(&self, token: &str) -> u16 {
+        let bearer = format!("authorization: Bearer {token}\r\n");
+        let mut program = self.browser();
+        let page = program.send("GET", "/api/v1/current-user", &bearer, "");
+        page.await.status
     }
 }
 
@@ -870,6 +882,98 @@ async fn somebody_sees_and_changes_their_own_devices_only() {
         .await
         .expect(200)
         .says("No computer is logged in as you");
+}
+
+const OUT: &str = "devices/sign-out";
+
+/// C13: browsers and computers, and what was approved and not fetched; nobody else's.
+#[tokio::test]
+async fn c13_who_signs_out_everywhere_is_out_everywhere() {
+    let scene = Scene::new().await;
+    let log = Log::default();
+    let guard = log.json();
+    let (mut ana, mut other) = (scene.logged_in("ana").await, scene.logged_in("ana").await);
+    let mut bo = scene.logged_in("bo").await;
+    let device = scene.device().await;
+    ana.decide(&device, "approve").await.expect(200);
+    let token = scene.poll(&device).await["access_token"].clone();
+    let token = token.as_str().unwrap();
+    assert_eq!(scene.me(token).await, 200);
+    let csrf = ana.get("/devices").await.expect(200).csrf(OUT);
+    let done = ana.post("/devices/sign-out", &[("csrf", &csrf)]).await;
+    assert_eq!(
+        done.expect(303).header("location"),
+        "../login?done=everywhere"
+    );
+    assert!(ana.cookies.is_empty(), "{:?}", ana.cookies);
+    let page = ana.get("/login?done=everywhere").await.expect(200);
+    page.says("You are signed out everywhere");
+    let page = ana.get("/login?done=nothing").await.expect(200);
+    assert!(!page.body.contains("signed out"));
+    other.get("/devices").await.expect(303);
+    assert_eq!(scene.me(token).await, 401);
+    bo.get("/devices").await.expect(200);
+    drop(guard);
+    let mut lines = log.audit().into_iter();
+    let line = lines
+        .find(|line| line["what"] == "SignOutEverywhere")
+        .unwrap();
+    let id = scene.ana.to_string();
+    assert!(
+        line["account"] == id && line["of"] == id && line["outcome"] == "Done",
+        "{line}"
+    );
+
+    // Who was quick to approve has nothing of it, and the same computer can log in anew.
+    let mut ana = scene.logged_in("ana").await;
+    ana.get("/devices").await.expect(200).says("Signed out");
+    let late = scene.device().await;
+    ana.decide(&late, "approve").await.expect(200);
+    let csrf = ana.get("/devices").await.expect(200).csrf(OUT);
+    ana.post("/devices/sign-out", &[("csrf", &csrf)])
+        .await
+        .expect(303);
+    assert_eq!(scene.polled(&late).await, "invalid_grant");
+    let mut ana = scene.logged_in("ana").await;
+    let anew = scene.device().await;
+    ana.decide(&anew, "approve").await.expect(200);
+    assert_eq!(scene.polled(&anew).await, "granted");
+    ana.get("/devices").await.expect(200).says("Active");
+}
+
+/// C13, V07: by its own form, and no half of it.
+#[tokio::test]
+async fn c13_nobody_is_signed_out_by_another_form_or_by_half() {
+    let scene = Scene::new().await;
+    let (mut ana, mut bo) = (scene.logged_in("ana").await, scene.logged_in("bo").await);
+    let page = ana.get("/devices").await.expect(200);
+    let theirs = bo.get("/devices").await.expect(200).csrf(OUT);
+    for token in [&*theirs, &page.csrf("logout"), "", "x"] {
+        ana.post("/devices/sign-out", &[("csrf", token)])
+            .await
+            .expect(403);
+    }
+    let own = page.csrf(OUT);
+    let fields = [("csrf", &*own)];
+    let nobody = scene.browser().post("/devices/sign-out", &fields).await;
+    nobody.expect(403).says("You are not signed in");
+    let foreign = "sec-fetch-site: cross-site\r\n";
+    let form = format!("csrf={own}");
+    let foreign = ana.send("POST", "/devices/sign-out", foreign, &form).await;
+    foreign.expect(403);
+    let store = &scene.served.server.store;
+    store.set_failure(Some(NotChanged::Unreachable));
+    let failed = ana.post("/devices/sign-out", &fields).await.expect(503);
+    failed.says("That did not work");
+    ana.get("/devices").await.expect(200);
+    // Where the epoch is declared, it is told that it may not last, where, and what would.
+    store.set_failure(None);
+    store.set_epochs_declared(true);
+    let page = ana.post("/devices/sign-out", &fields).await.expect(200);
+    page.says("signed out, for now")
+        .says("spec.sessionEpoch to be set to 1 there")
+        .says("Object memory/ana, managed by the test");
+    ana.get("/devices").await.expect(303);
 }
 
 #[tokio::test]

@@ -108,17 +108,38 @@ pub(super) async fn create<K: Kind>(
     Err(NotChanged::Unreachable)
 }
 
-/// The object as it is now, if it is ours to change.
-pub(super) async fn read_own<K: Kind>(api: &Api<K>, wanted: &Object) -> Result<K, NotChanged> {
+/// The object as it is now, whoever's it is.
+pub(super) async fn read<K: Kind>(api: &Api<K>, wanted: &Object) -> Result<K, NotChanged> {
     let live = call(api.get(&wanted.name)).await?;
     let meta = live.meta();
     if meta.uid != Some(wanted.uid.to_string()) || meta.deletion_timestamp.is_some() {
         return Err(NotChanged::Gone);
     }
-    if declared::is_declared(meta) {
+    Ok(live)
+}
+
+/// The object as it is now, if it is ours to change.
+pub(super) async fn read_own<K: Kind>(api: &Api<K>, wanted: &Object) -> Result<K, NotChanged> {
+    let live = read(api, wanted).await?;
+    if declared::is_declared(live.meta()) {
         return Err(NotChanged::Declared(told(&live)));
     }
     Ok(live)
+}
+
+/// Patches the spec at the version that was read. [`NotChanged::Exists`] says that another version
+/// is there by now.
+pub(super) async fn patch_spec<K: Kind>(
+    api: &Api<K>,
+    live: &K,
+    spec: Value,
+) -> Result<K, NotChanged> {
+    let body = json!({
+        "metadata": {"uid": live.uid(), "resourceVersion": live.resource_version()},
+        "spec": spec,
+    });
+    let (parameters, patch) = (patch_parameters(), Patch::Merge(&body));
+    call(api.patch(&live.name_any(), &parameters, &patch)).await
 }
 
 /// Patches the spec at the version that was read, and reads anew if others were quicker.
@@ -132,12 +153,7 @@ pub(super) async fn change<K: Kind>(
         let Some(spec) = spec(&live) else {
             return Ok(live);
         };
-        let body = json!({
-            "metadata": {"uid": wanted.uid, "resourceVersion": live.resource_version()},
-            "spec": spec,
-        });
-        let (parameters, patch) = (patch_parameters(), Patch::Merge(&body));
-        match call(api.patch(&wanted.name, &parameters, &patch)).await {
+        match patch_spec(api, &live, spec).await {
             Err(NotChanged::Exists | NotChanged::Unreachable) => {}
             other => return other,
         }

@@ -28,6 +28,22 @@ pub(super) fn owner(meta: &ObjectMeta) -> Option<String> {
     })
 }
 
+/// Whether somebody else says what this field of the spec is to be, and may say it again: who
+/// applies it, or who keeps the object, unless the field `is_default`: a tool that writes whole
+/// objects is noted for what the schema filled in too.
+pub(super) fn is_kept(meta: &ObjectMeta, field: &str, is_default: bool) -> bool {
+    let has_tool = gitops(meta).is_some() && !is_default;
+    let field = format!("f:{field}");
+    let mut entries = meta.managed_fields.iter().flatten();
+    entries.any(|entry| {
+        let fields = entry.fields_v1.as_ref();
+        let has_it = fields.and_then(|fields| fields.0.get("f:spec")?.get(&field));
+        let applies = entry.operation.as_deref() == Some("Apply");
+        let is_other = entry.manager.as_deref() != Some(FIELD_MANAGER);
+        has_it.is_some() && is_other && (applies || has_tool)
+    })
+}
+
 fn gitops(meta: &ObjectMeta) -> Option<String> {
     let label = |key: &str| entry(meta.labels.as_ref(), key);
     let annotation = |key: &str| entry(meta.annotations.as_ref(), key);
@@ -128,6 +144,42 @@ mod tests {
         let foreign = meta(&json!({}), &json!({}), &[(FIELD_MANAGER, spec())]);
         assert!(is_declared(&foreign));
         assert_eq!(owner(&foreign), None);
+    }
+
+    #[test]
+    fn who_applies_a_field_or_keeps_its_object_keeps_it() {
+        let epoch = || json!({"f:spec": {"f:sessionEpoch": {}}});
+        let flux = json!({"kustomize.toolkit.fluxcd.io/name": "apps"});
+        let none = json!({});
+        let is_kept = |labels: &Value, managers: &[(&str, Value)], applies, is_default| {
+            let mut meta = meta(labels, &none, managers);
+            for entry in meta.managed_fields.iter_mut().flatten().filter(|_| applies) {
+                entry.operation = Some("Apply".into());
+            }
+            super::is_kept(&meta, "sessionEpoch", is_default)
+        };
+        assert!(is_kept(&none, &[("kubectl", epoch())], true, true));
+        assert!(is_kept(
+            &flux,
+            &[("kustomize-controller", epoch())],
+            false,
+            false
+        ));
+        assert!(!is_kept(
+            &flux,
+            &[("kustomize-controller", epoch())],
+            false,
+            true
+        ));
+        assert!(!is_kept(&none, &[("zenop-cli", epoch())], false, false));
+        assert!(!is_kept(&flux, &[(FIELD_MANAGER, epoch())], false, false));
+        let other = json!({"f:spec": {"f:active": {}}});
+        assert!(!is_kept(
+            &flux,
+            &[("kustomize-controller", other)],
+            true,
+            false
+        ));
     }
 
     #[test]

@@ -8,14 +8,14 @@
 use futures::FutureExt;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PostParams, Preconditions},
+    api::{DeleteParams, ListParams, PostParams, Preconditions},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
     FIELD_MANAGER,
-    calls::{ATTEMPTS, Kind, call, object, patch_parameters, told},
+    calls::{ATTEMPTS, Kind, call, object, patch_spec, read, told},
     declared, labels, names,
 };
 use crate::{
@@ -245,7 +245,7 @@ impl KubeDevices {
 
     async fn lock(&self, wanted: Object, locked: bool) -> Result<(), NotChanged> {
         for _ in 0..ATTEMPTS {
-            let live = self.live(&wanted).await?;
+            let live = read(&self.devices, &wanted).await?;
             if live.spec.locked == locked {
                 return Ok(());
             }
@@ -264,7 +264,7 @@ impl KubeDevices {
 
     async fn remove(&self, wanted: Object) -> Result<(), NotChanged> {
         for _ in 0..ATTEMPTS {
-            let live = match self.live(&wanted).await {
+            let live = match read(&self.devices, &wanted).await {
                 Err(NotChanged::Gone) => return Ok(()),
                 other => other?,
             };
@@ -294,24 +294,9 @@ impl KubeDevices {
         Ok(claims)
     }
 
-    async fn live(&self, wanted: &Object) -> Result<ZenDevice, NotChanged> {
-        let live = call(self.devices.get(&wanted.name)).await?;
-        let is_it = live.uid() == Some(wanted.uid.to_string());
-        match is_it && live.metadata.deletion_timestamp.is_none() {
-            true => Ok(live),
-            false => Err(NotChanged::Gone),
-        }
-    }
-
     /// Patches the spec at the version that was read.
     async fn patch(&self, live: &ZenDevice, spec: Value) -> Result<ZenDevice, Failed> {
-        let body = json!({
-            "metadata": {"uid": live.uid(), "resourceVersion": live.resource_version()},
-            "spec": spec,
-        });
-        let (parameters, patch) = (patch_parameters(), Patch::Merge(&body));
-        let name = live.name_any();
-        match call(self.devices.patch(&name, &parameters, &patch)).await {
+        match patch_spec(&self.devices, live, spec).await {
             // Nobody reads this answer as "the name is taken": another version is there.
             Err(NotChanged::Exists) => Err(Failed::Again),
             other => Ok(other?),

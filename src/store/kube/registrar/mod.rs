@@ -29,7 +29,7 @@ use crate::{
     auth::credential::Credential,
     store::registrar::{
         Changing, NewAccount, NewKey, NewUser, NotChanged, Object, Registrar, Replaced,
-        Replacement, Update, UserUpdate,
+        Replacement, SignedOut, Update, UserUpdate,
     },
 };
 pub use devices::KubeDevices;
@@ -257,6 +257,10 @@ impl Registrar for KubeRegistrar {
 
     fn update_user(&self, user: Object, update: UserUpdate) -> Changing<'_, ()> {
         self.change_user(user, update).boxed()
+    }
+
+    fn sign_out(&self, user: Object) -> Changing<'_, SignedOut> {
+        self.raise_epoch(user).boxed()
     }
 
     fn delete_user(&self, user: Object) -> Changing<'_, ()> {

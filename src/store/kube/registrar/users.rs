@@ -10,13 +10,13 @@ use uuid::Uuid;
 
 use super::{
     KubeRegistrar,
-    calls::{ATTEMPTS, call, change, create, object, patch_parameters},
+    calls::{ATTEMPTS, call, change, create, object, patch_parameters, patch_spec, read, told},
     declared, labels, names,
 };
 use crate::{
     api::ZenUser,
     auth::credential::Credential,
-    store::registrar::{NewUser, NotChanged, Object, UserUpdate},
+    store::registrar::{NewUser, NotChanged, Object, SignedOut, UserUpdate},
 };
 
 impl KubeRegistrar {
@@ -50,6 +50,32 @@ impl KubeRegistrar {
         let patch = (update != UserUpdate::default()).then(|| patch(update));
         change(&self.users, &user, |_| patch.clone()).await?;
         Ok(())
+    }
+
+    /// One who was signed out by another at the same moment is so by either.
+    pub(super) async fn raise_epoch(&self, user: Object) -> Result<SignedOut, NotChanged> {
+        let mut before = None;
+        for _ in 0..ATTEMPTS {
+            let live = read(&self.users, &user).await?;
+            let epoch = live.spec.session_epoch;
+            let is_kept = declared::is_kept(&live.metadata, "sessionEpoch", epoch == 0);
+            let declared = is_kept.then(|| told(&live));
+            let (from, declared) = before.get_or_insert((epoch, declared));
+            if epoch > *from {
+                let declared = declared.take();
+                return Ok(SignedOut { epoch, declared });
+            }
+            let epoch = epoch.checked_add(1).ok_or(NotChanged::Unreachable)?;
+            match patch_spec(&self.users, &live, json!({"sessionEpoch": epoch})).await {
+                Ok(_) => {
+                    let declared = declared.take();
+                    return Ok(SignedOut { epoch, declared });
+                }
+                Err(NotChanged::Exists | NotChanged::Unreachable) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        Err(NotChanged::Unreachable)
     }
 
     /// In the version that was read: of two replicas that do it at once, one reads again and
