@@ -21,7 +21,9 @@ use zenop::{
 };
 
 use crate::{
+    device_login::Laptop,
     door::{Sidecar, free_address, set_up},
+    driver::{self, Setup},
     support::{Site, password_of, ready, says, site, user_with_password},
 };
 
@@ -365,6 +367,84 @@ async fn passwords_are_of_no_use(site: &Site, sidecar: &Sidecar) -> Result<()> {
         "{refused:?}"
     );
     Ok(())
+}
+
+/// A person at a real browser, who opens a link of `zenml login` and signs in at the provider. What
+/// our page says then.
+async fn sign_in(
+    browser: &driver::Browser,
+    provider: &Provider,
+    link: &str,
+    user: &str,
+) -> Result<String> {
+    browser.open(link).await?;
+    browser.until("h1", "Sign in").await?;
+    ensure!(
+        browser.count("#password").await? == 0,
+        "no password of ours"
+    );
+    browser.follow("main a.button").await?;
+    let there = browser.url().await?;
+    ensure!(there.starts_with(&provider.issuer), "{there}");
+    browser.fill("[name=username]", user).await?;
+    browser.fill("[name=password]", "verysecure").await?;
+    browser.follow("[type=submit]").await?;
+    browser.text("h1").await
+}
+
+/// H5: from the terminal by way of two browsers' pages to a token, and no password of ours.
+#[tokio::test]
+async fn h5_the_real_client_logs_in_by_a_real_browser_at_a_real_provider() -> Result<()> {
+    site("external-client", async |site| {
+        let address = free_address()?;
+        let folder = tempfile::tempdir()?;
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, SECRET)?;
+        let redirect = format!("http://{address}/login/external/callback");
+        let provider = Provider::start(folder.path(), &redirect).await?;
+        let _operator = set_up(site, address, &external(&provider)).await?;
+        is_declared(site, "ana", &provider.issuer, "id1").await?;
+        let sidecar = Sidecar::start_knowing(site, address, &secret).await?;
+        let trusting = Setup {
+            trusting: true,
+            ..Setup::default()
+        };
+        let browser = driver::Browser::start(trusting).await?;
+
+        let laptop = Laptop::new()?;
+        let approved = async |link: &str| {
+            // Whom the provider knows and nobody declared is told so, and decides nothing.
+            let told = sign_in(&browser, &provider, link, "test-user2").await?;
+            ensure!(told == "You are not signed in", "{told}");
+            let told = browser.text("main").await?;
+            ensure!(told.contains("id2"), "{told}");
+            let told = sign_in(&browser, &provider, link, "test-user@127.0.0.1").await?;
+            ensure!(told == "Is this you?", "{told}");
+            let who = browser.text("footer").await?;
+            ensure!(who == "Signed in as ana", "{who}");
+            browser.follow("button[value=approve]").await?;
+            browser.until("h1", "Approved").await
+        };
+        let outcome = laptop.log_in_by(&sidecar, approved).await?;
+        ensure!(outcome.success, "{}", outcome.text);
+        let status = laptop.ok(&["status"]).await?;
+        ensure!(status.contains("ana"), "{status}");
+        let users = laptop.ok(&["user", "list"]).await?;
+        ensure!(users.contains("ana"), "{users}");
+        let devices = laptop.ok(&["authorized-device", "list"]).await?;
+        ensure!(devices.contains("active"), "{devices}");
+
+        // In the browser it goes on, without the provider; and out everywhere is out.
+        browser.open(&format!("http://{address}/devices")).await?;
+        browser.until("h1", "Your devices").await?;
+        browser.click(".all summary").await?;
+        browser.follow(".all button").await?;
+        browser.until("h1", "Sign in").await?;
+        let refused = laptop.run(&["authorized-device", "list"]).await?;
+        ensure!(!refused.success, "{}", refused.text);
+        Ok(())
+    })
+    .await
 }
 
 /// L3, S02: who owns the Secret says whether the provider may be shown it.
