@@ -1,14 +1,22 @@
 //! The real client asks for tokens, and whoever has the JWKS can verify them.
 
+use std::process::Stdio;
+
 use anyhow::{Context, Result, ensure};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, jwk::JwkSet};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::Command,
+    time::timeout,
+};
 
 use crate::{
-    door::{Sidecar, free_address, set_up},
-    support::{entry, site},
+    door::{Sidecar, delivered, free_address, set_up},
+    interop::{HERE, python, tools},
+    support::{PATIENCE, entry, site},
+    users::{PASSWORD, declare_ana},
     zenml::client,
 };
 
@@ -102,4 +110,80 @@ async fn the_real_client_asks_for_tokens_that_anybody_can_verify() -> Result<()>
         Ok(())
     })
     .await
+}
+
+/// H7, J01, J02, J06: a library that knows the JWKS and nothing else tells our tokens from all others, and
+/// so does the server.
+#[tokio::test]
+async fn h7_an_independent_library_verifies_every_token_and_no_forged_one() -> Result<()> {
+    site("jwks", async |site| {
+        let address = free_address()?;
+        let _operator = set_up(site, address, &[]).await?;
+        declare_ana(site).await?;
+        let sidecar = Sidecar::start(site, address).await?;
+        let key = delivered(site, "main-key").await?;
+        let info = sidecar.get("/api/v1/info", None).await?.expect(200)?;
+        let server = info.json()?["id"].as_str().context("no id")?.to_owned();
+        let login = sidecar.token(&key).await?;
+        let generic = sidecar.get("/api/v1/api_token", Some(&login)).await?;
+        let tokens = [
+            ("ci", login.clone()),
+            ("ci", serde_json::from_str(&generic.expect(200)?.body)?),
+            ("ana", sidecar.session("ana", PASSWORD).await?),
+        ];
+        let mut process = python(tools()?.join("python"))
+            .arg(format!("{HERE}/python/verify.py"))
+            .args([&format!("http://{address}"), &server])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut stdin = process.stdin.take().context("no input")?;
+        let mut lines = BufReader::new(process.stdout.take().context("no output")?).lines();
+        for (name, token) in tokens {
+            stdin.write_all(format!("{token}\n").as_bytes()).await?;
+            let told = timeout(PATIENCE, lines.next_line())
+                .await
+                .context("no answer")??;
+            let told: Value = serde_json::from_str(&told.context("it ended")?)?;
+            let me = sidecar.me(&token).await?.expect(200)?.json()?;
+            ensure!(
+                me["name"] == name && told["claims"]["sub"] == me["id"],
+                "{told}"
+            );
+            ensure!(
+                told["header"]["alg"] == "EdDSA" && told["public"] == true,
+                "{told}"
+            );
+            ensure!(told["late"] == "ExpiredTokenError", "{told}");
+            are_refused(&sidecar, &told["forged"]).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// By the library for the right reason, and by the server.
+async fn are_refused(sidecar: &Sidecar, forged: &Value) -> Result<()> {
+    let wanted = [
+        ("claims", "BadSignatureError"),
+        ("signature", "BadSignatureError"),
+        ("no signature", "UnsupportedAlgorithmError"),
+        ("renamed", "InvalidKeyIdError"),
+        ("unknown key", "InvalidKeyIdError"),
+        ("another key", "BadSignatureError"),
+        ("HMAC", "UnsupportedAlgorithmError"),
+    ];
+    ensure!(
+        forged
+            .as_object()
+            .is_some_and(|all| all.len() == wanted.len()),
+        "{forged}"
+    );
+    for (name, why) in wanted {
+        let [text, said] = [0, 1].map(|n| forged[name][n].as_str().unwrap_or_default());
+        ensure!(said == why, "{name}: {said:?}");
+        let answer = sidecar.me(text).await?;
+        ensure!(answer.status == 401, "{name}: {answer:?}");
+    }
+    Ok(())
 }

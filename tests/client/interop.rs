@@ -1,7 +1,7 @@
 //! Clients that know nothing of us: an OAuth client, ZenML's own reader of refusals, and a program
 //! that tries whatever the OpenAPI document allows, and what it does not.
 
-use std::{path::PathBuf, process::Stdio};
+use std::{collections::BTreeSet, path::PathBuf, process::Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -17,14 +17,14 @@ use crate::{
     zenml::{cached, client},
 };
 
-const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/client");
+pub const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/client");
 
 /// Python with the tools of these tests: `ZENOP_TOOLS`, else where `make python-tools` puts it.
-fn tools() -> Result<PathBuf> {
+pub fn tools() -> Result<PathBuf> {
     cached("ZENOP_TOOLS", "python-tools-1/bin", "make python-tools")
 }
 
-fn python(program: PathBuf) -> Command {
+pub fn python(program: PathBuf) -> Command {
     let mut command = Command::new(program);
     command
         .env_clear()
@@ -156,7 +156,8 @@ async fn h19_the_openapi_document_is_kept() -> Result<()> {
         let _operator = set_up(site, address, &off).await?;
         let admin = with(account("ci"), "spec.isAdmin", json!(true));
         site.apply(&admin).await?;
-        let _sidecar = Sidecar::start(site, address).await?;
+        let sidecar = Sidecar::start(site, address).await?;
+        let document = sidecar.get("/openapi.json", None).await?.json()?;
         let key = delivered(site, "main-key").await?;
         let examples = std::env::var("ZENOP_EXAMPLES").unwrap_or_else(|_| "10".into());
         for header in [None, Some(format!("Authorization: Bearer {key}"))] {
@@ -170,6 +171,8 @@ async fn h19_the_openapi_document_is_kept() -> Result<()> {
                 .args(["--checks", "all", "--seed", "1", "--workers", "1"])
                 .args(["--max-examples", &examples])
                 .args(["--continue-on-failure", "--no-color"])
+                .args(["--report-ndjson-path", "all.ndjson"])
+                .args(["--report-json-path", "sums.json"])
                 .args(["--request-timeout", "30"]);
             if let Some(header) = &header {
                 command.args(["--header", header]);
@@ -186,8 +189,58 @@ async fn h19_the_openapi_document_is_kept() -> Result<()> {
                 header.map_or("nobody", |_| "an administrator"),
                 String::from_utf8_lossy(&output.stderr)
             );
+            let read = |name: &str| std::fs::read_to_string(home.path().join(name));
+            let sums: Value = serde_json::from_str(&read("sums.json")?)?;
+            ensure!(sums["operations"]["skipped"] == 0, "{sums:#}");
+            let probes = probes(&read("all.ndjson")?, &guarded(&document))?;
+            ensure!(sums["test_cases"]["without_checks"] == probes, "{sums:#}");
+            ensure!((probes > 0) == header.is_some(), "{probes}");
         }
         Ok(())
     })
     .await
+}
+
+/// The operations that ask for a credential, as `GET /path`.
+fn guarded(document: &Value) -> BTreeSet<String> {
+    let paths = document["paths"].as_object().into_iter().flatten();
+    let operations = paths.flat_map(|(path, methods)| {
+        let methods = methods.as_object().into_iter().flatten();
+        let guarded = methods.filter(|(_, operation)| !operation["security"].is_null());
+        guarded.map(move |(method, _)| format!("{} {path}", method.to_uppercase()))
+    });
+    operations.collect()
+}
+
+/// What schemathesis counts as skipped, as it checks nothing else of it: of each operation that did
+/// something for who has a credential, it asks once without one and once with a wrong one. How
+/// many that were, all of them refused; anything else that is not checked is an error.
+fn probes(report: &str, guarded: &BTreeSet<String>) -> Result<usize> {
+    let (mut probes, mut opened) = (0, BTreeSet::new());
+    for line in report.lines() {
+        let event: Value = serde_json::from_str(line)?;
+        let recorder = &event["ScenarioFinished"]["recorder"];
+        for (id, case) in recorder["cases"].as_object().into_iter().flatten() {
+            let status = &recorder["interactions"][id]["response"]["status_code"];
+            let status = status.as_u64().context("not answered")?;
+            let [method, path] = ["method", "path"].map(|of| case["value"][of].as_str());
+            let name = method
+                .zip(path)
+                .map(|(method, path)| format!("{method} {path}"));
+            let name = name.context("no operation")?;
+            if recorder["checks"].get(id).is_some() {
+                opened.extend(Some(name).filter(|_| (200..300).contains(&status)));
+            } else {
+                let is_probe = case["parent_id"].is_string() && status == 401;
+                ensure!(is_probe, "{name} was not checked: {case}");
+                probes += 1;
+            }
+        }
+    }
+    let opened = opened.intersection(guarded).count();
+    ensure!(
+        probes == 2 * opened,
+        "{probes} probes of {opened} operations"
+    );
+    Ok(probes)
 }
