@@ -192,6 +192,10 @@ async fn h19_the_openapi_document_is_kept() -> Result<()> {
             let read = |name: &str| std::fs::read_to_string(home.path().join(name));
             let sums: Value = serde_json::from_str(&read("sums.json")?)?;
             ensure!(sums["operations"]["skipped"] == 0, "{sums:#}");
+            let phases = sums["phases"].as_object().context("no phases")?;
+            let ran =
+                |phase: &Value| phase["status"] == "success" && phase["skip_reason"].is_null();
+            ensure!(phases.len() == 4 && phases.values().all(ran), "{sums:#}");
             let probes = probes(&read("all.ndjson")?, &guarded(&document))?;
             ensure!(sums["test_cases"]["without_checks"] == probes, "{sums:#}");
             ensure!((probes > 0) == header.is_some(), "{probes}");
@@ -219,7 +223,13 @@ fn probes(report: &str, guarded: &BTreeSet<String>) -> Result<usize> {
     let (mut probes, mut opened) = (0, BTreeSet::new());
     for line in report.lines() {
         let event: Value = serde_json::from_str(line)?;
-        let recorder = &event["ScenarioFinished"]["recorder"];
+        let scenario = &event["ScenarioFinished"];
+        ensure!(
+            scenario["status"] != "skip",
+            "{}: skipped",
+            scenario["recorder"]["label"]
+        );
+        let recorder = &scenario["recorder"];
         for (id, case) in recorder["cases"].as_object().into_iter().flatten() {
             let status = &recorder["interactions"][id]["response"]["status_code"];
             let status = status.as_u64().context("not answered")?;
