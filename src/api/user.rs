@@ -97,6 +97,13 @@ pub struct ZenUserSpec {
     #[schemars(length(min = 3, max = 254))]
     pub email: Option<String>,
 
+    /// Whether the user agreed to share its mail address with ZenML: what the user answered when
+    /// ZenML's dashboard or client asked. Left out, it is asked. The answer of a user who is
+    /// declared has to be declared too. It is shown to ZenML's programs; nothing is sent anywhere.
+    /// Example: `false`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email_opted_in: Option<bool>,
+
     /// Whether the user may log in. `false` refuses every token already issued, at once; `true`
     /// restores them.
     #[serde(default = "yes")]

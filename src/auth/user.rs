@@ -19,6 +19,8 @@ pub struct User {
     pub full_name: String,
     /// Its mail address.
     pub email: Option<String>,
+    /// Whether it agreed to share that with ZenML; `None` if it was not asked.
+    pub email_opted_in: Option<bool>,
     /// Whether it may log in.
     pub active: bool,
     /// Whether it may manage users, accounts and keys.
@@ -63,6 +65,7 @@ impl User {
             name,
             full_name: String::new(),
             email: None,
+            email_opted_in: None,
             active: true,
             admin: false,
             epoch: 0,

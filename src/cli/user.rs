@@ -348,6 +348,7 @@ impl Noun for ZenUser {
         page.field("Name in ZenML", self.zenml_name());
         page.optional("Full name", Some(&*spec.full_name));
         page.optional("Email", spec.email.as_deref());
+        page.optional("Email may be shared", spec.email_opted_in.map(yes_no));
         page.field("Active", yes_no(spec.active));
         page.field("Admin", yes_no(spec.is_admin));
         if let Some(from) = &spec.password_from {

@@ -79,6 +79,10 @@ pub enum Refusal {
     #[error("Only admin users can perform `{0}` without RBAC enabled.")]
     AdminsOnly(&'static str),
 
+    /// Nobody answers for another whether its mail address may be shared.
+    #[error("Users can not opt in on behalf of another user.")]
+    OnBehalf,
+
     /// No such service account.
     #[error("No service account with the '{0}' name or ID was found")]
     NoAccount(String),
@@ -276,7 +280,7 @@ impl IntoResponse for Refusal {
                 .into_response(),
             Self::Credentials(_) => raised(StatusCode::UNAUTHORIZED, "CredentialsNotValid"),
             // The client does not log in again after these: that would not help.
-            Self::NoDefaultUser | Self::NoToken | Self::Scope { .. } => {
+            Self::NoDefaultUser | Self::NoToken | Self::Scope { .. } | Self::OnBehalf => {
                 raised(StatusCode::UNAUTHORIZED, "AuthorizationException")
             }
             Self::External(trouble) => troubled(&trouble, &text),

@@ -17,7 +17,7 @@ use super::{
     layers::around,
     openapi, pages,
     routes::{
-        activation, api_keys, api_token, change_accounts, change_devices, change_keys,
+        about, activation, api_keys, api_token, change_accounts, change_devices, change_keys,
         change_users, constants, current_user, device_start, devices, health, info, jwks, login,
         service_accounts, users,
     },
@@ -77,6 +77,7 @@ fn table() -> Table {
         .row(M::GET,    USER,                       Account, users::show)
         .row(M::PUT,    USER,                       Account, change_users::update)
         .row(M::DELETE, USER,                       Account, change_users::delete)
+        .row(M::PUT,    OPT_IN,                     Account, about::opt_in)
         .row(M::PUT,    DEACTIVATE,                 Account, activation::deactivate)
         .row(M::PUT,    ACTIVATE,                   Anyone,  activation::activate)
         .row(M::PUT,    "/api/v1/activate",         Anyone,  activation::activate_server)
@@ -85,6 +86,7 @@ fn table() -> Table {
         .row(M::PUT,    "/api/v1/settings",         Admin("update server settings"), info::change_settings)
         .row(M::GET,    "/api/v1/onboarding_state", Account, info::onboarding_state)
         .row(M::GET,    "/api/v1/statistics",       Account, info::statistics)
+        .row(M::GET,    "/api/v1/load-info",        Account, info::load)
         // Pages for people. Each looks for itself who asks: nobody is told so in JSON.
         .row(M::GET,    "/login",                   Anyone,  pages::login)
         .row(M::POST,   "/login",                   Anyone,  pages::log_in)
@@ -113,6 +115,7 @@ const USERS: &str = "/api/v1/users";
 const USER: &str = "/api/v1/users/{user}";
 const ACTIVATE: &str = "/api/v1/users/{user}/activate";
 const DEACTIVATE: &str = "/api/v1/users/{user}/deactivate";
+const OPT_IN: &str = "/api/v1/users/{user}/email-opt-in";
 const ROTATE: &str = "/api/v1/service_accounts/{account}/api_keys/{key}/rotate";
 
 /// Every route but `/health` and `/ready`, which everybody may call by any method.

@@ -118,6 +118,8 @@ pub struct NewUser {
     pub full_name: String,
     /// Its mail address.
     pub email: Option<String>,
+    /// Whether it agreed to share that.
+    pub email_opted_in: Option<bool>,
     /// Whether it may manage users, accounts and keys.
     pub admin: bool,
 }
@@ -131,6 +133,8 @@ pub struct UserUpdate {
     pub full_name: Option<String>,
     /// The mail address.
     pub email: Option<String>,
+    /// Whether it agreed to share that.
+    pub email_opted_in: Option<bool>,
     /// Whether it may log in.
     pub active: Option<bool>,
     /// Whether it may manage users, accounts and keys.

@@ -82,7 +82,7 @@ pub struct UserBody<'a> {
     pub activation_token: Option<&'a str>,
     /// A name for people.
     pub full_name: &'a str,
-    /// Whether it wants mail; unknown for a user who was not asked.
+    /// Whether it agreed to share its mail address; unknown for a user who was not asked.
     pub email_opted_in: Option<bool>,
     /// Whether it is a service account.
     pub is_service_account: bool,

@@ -119,6 +119,9 @@ pub struct NewUser {
     #[serde(default)]
     #[schemars(length(max = 254), regex(pattern = LINE))]
     pub email: Option<String>,
+    /// Whether it agreed to share that, which needs one.
+    #[serde(default)]
+    pub email_opted_in: Option<bool>,
     /// Whether it may administer.
     pub is_admin: bool,
     /// The password; without one the answer has a token to choose one with.
@@ -127,8 +130,9 @@ pub struct NewUser {
     pub password: Option<SecretString>,
 }
 
-/// `PUT /users/{user}`, `PUT /current-user`, `PUT /users/{user}/activate`. `null` stays.
-#[derive(Debug, Deserialize, JsonSchema)]
+/// `PUT /users/{user}`, `PUT /current-user`, `PUT /users/{user}/activate`,
+/// `PUT /users/{user}/email-opt-in`. `null` stays.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub struct UserUpdate {
     /// A new name.
     #[serde(default)]
@@ -142,6 +146,9 @@ pub struct UserUpdate {
     #[serde(default)]
     #[schemars(length(max = 254), regex(pattern = LINE))]
     pub email: Option<String>,
+    /// Whether it agrees to share that, which needs one.
+    #[serde(default)]
+    pub email_opted_in: Option<bool>,
     /// Whether it may log in.
     #[serde(default)]
     pub active: Option<bool>,

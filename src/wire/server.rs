@@ -53,6 +53,19 @@ pub struct Statistics {
     pub projects: u32,
 }
 
+/// The answer of `GET /load-info`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Load {
+    /// How many threads answer requests.
+    pub threads: usize,
+    /// How many connections there are to a database.
+    pub db_connections_total: u32,
+    /// How many of them are used now.
+    pub db_connections_active: u32,
+    /// How many are there beyond what is meant to be.
+    pub db_connections_overflow: u32,
+}
+
 /// The release of ZenML whose contract this is.
 pub const VERSION: &str = "0.98.0";
 

@@ -125,6 +125,9 @@ fn entrance(row: Row<'_>) -> Option<Operation> {
         ("GET", "/api/v1/statistics") => {
             Operation::answers::<server::Statistics>("How much there is on the server.")
         }
+        ("GET", "/api/v1/load-info") => {
+            Operation::answers::<server::Load>("How busy the process is that answers.")
+        }
         ("GET", "/api/v1/api_token") => Operation {
             query: Query::Token,
             ..Operation::answers::<&str>(
@@ -233,6 +236,11 @@ fn people(row: Row<'_>) -> Option<Operation> {
                 .takes::<change::UserUpdate>()
                 .refused(&[401, 403, 429])
         }
+        ("PUT", "/api/v1/users/{user}/email-opt-in") => Operation::answers::<User<'_>>(
+            "Answers for the caller whether its mail address may be shared.",
+        )
+        .takes::<change::UserUpdate>()
+        .refused(&[409]),
         ("PUT", "/api/v1/users/{user}/deactivate") => Operation::answers::<User<'_>>(
             "Shuts a user out, and gives a token to choose another password with.",
         )

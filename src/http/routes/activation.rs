@@ -13,8 +13,9 @@ use tracing::info;
 use uuid::Uuid;
 
 use super::{
+    about,
     change_users::{
-        allowed, chosen, fresh_activation, is_last_admin, is_stored, object, shown, store,
+        allowed, chosen, fresh_activation, is_as, is_last_admin, is_stored, object, shown, store,
     },
     json, refusal,
     users::{find, rendered},
@@ -32,7 +33,10 @@ use crate::{
         layers::{ChangeOutcome, Changed},
         limiter::Attempt,
     },
-    store::{State as Stored, Unavailable, registrar::UserUpdate},
+    store::{
+        State as Stored, Unavailable,
+        registrar::{Object, UserUpdate},
+    },
     wire,
 };
 
@@ -64,6 +68,7 @@ pub(in crate::http) async fn activate(
 ) -> Result<Response, Refusal> {
     let wish = Wish {
         wanted,
+        said: about::said(&value)?,
         token: value.activation_token,
         password: value.password,
     };
@@ -77,6 +82,7 @@ struct Wish {
     wanted: NameOrId,
     token: Option<SecretString>,
     password: Option<SecretString>,
+    said: UserUpdate,
 }
 
 impl Wish {
@@ -116,6 +122,7 @@ pub(in crate::http) async fn on_page(
         wanted,
         token: Some(token),
         password: Some(password),
+        said: UserUpdate::default(),
     };
     wish.come_true(app, request, address).await.map(drop)
 }
@@ -185,9 +192,30 @@ async fn choose(app: &App, wish: &Wish) -> Result<Uuid, Refusal> {
     replaced.await.map_err(|why| refusal(why, used, used))?;
     let look = |state: &Stored| {
         let found = state.directory.user(user)?;
-        is_stored(state, found, &credential).then_some(user)
+        is_stored(state, found, &credential).then_some(object(found))
     };
-    Ok(app.seen(look).await.ok_or(Unavailable::Stale)?)
+    let found = app.seen(look).await.ok_or(Unavailable::Stale)?;
+    introduce(app, found, &wish.said).await;
+    Ok(user)
+}
+
+/// What the user says of itself beside its password, as the form of the dashboard has it. Where that
+/// is declared, or cannot be written now, it stays as it is, and the answer shows that: the password
+/// is set and the token used up, whatever becomes of the rest.
+async fn introduce(app: &App, user: Object, said: &UserUpdate) {
+    let id = user.uid;
+    let look = |state: &Stored| is_as(state.directory.user(id)?, said).then_some(());
+    if app.view().is_ok_and(|view| look(&view).is_some()) {
+        return;
+    }
+    if app
+        .registrar()
+        .update_user(user, said.clone())
+        .await
+        .is_ok()
+    {
+        app.seen(look).await;
+    }
 }
 
 /// Who has no right token is told so only as often as one address may fail. A right one is never

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
 use super::{
-    checked_name, refusal,
+    about, checked_name, refusal,
     users::{find, rendered, to_itself},
 };
 use crate::{
@@ -53,8 +53,9 @@ pub(in crate::http) async fn create(
     let password = value.password.as_ref().map(chosen).transpose()?;
     let new = NewUser {
         name: checked_name(value.name)?,
-        full_name: checked_text(value.full_name)?.unwrap_or_default(),
-        email: checked_text(value.email)?,
+        full_name: about::text(value.full_name)?.unwrap_or_default(),
+        email_opted_in: about::consent(value.email_opted_in, value.email.as_deref())?,
+        email: about::text(value.email)?,
         admin: value.is_admin,
     };
     let work = |app| make(app, new, password);
@@ -184,7 +185,8 @@ pub(super) fn shown(user: &User, token: Option<&ActivationToken>) -> Result<Done
     Done::new(user.id, &shown)
 }
 
-async fn alter(
+/// Changes a user for whoever asks, if they may.
+pub(super) async fn alter(
     app: App,
     (caller, address): (Principal, ClientAddress),
     wanted: NameOrId,
@@ -272,7 +274,7 @@ fn checked(
              activation flow instead.",
         );
     }
-    if !own && given.email.is_some() {
+    if !own && (given.email.is_some() || given.email_opted_in.is_some()) {
         return illegal(
             "Cannot change the private user account information for another user account.",
         );
@@ -282,10 +284,9 @@ fn checked(
     }
     Ok(UserUpdate {
         name,
-        full_name: checked_text(given.full_name.clone())?,
-        email: checked_text(given.email.clone())?,
         active,
         admin,
+        ..about::said(given)?
     })
 }
 
@@ -385,11 +386,12 @@ pub(super) fn object(user: &User) -> Object {
     }
 }
 
-fn is_as(user: &User, update: &UserUpdate) -> bool {
+pub(super) fn is_as(user: &User, update: &UserUpdate) -> bool {
     let UserUpdate {
         name,
         full_name,
         email,
+        email_opted_in,
         active,
         admin,
     } = update;
@@ -398,6 +400,7 @@ fn is_as(user: &User, update: &UserUpdate) -> bool {
             .as_ref()
             .is_none_or(|text| *text == user.full_name)
         && email.as_ref().is_none_or(|_| *email == user.email)
+        && email_opted_in.is_none_or(|_| *email_opted_in == user.email_opted_in)
         && active.is_none_or(|active| active == user.active)
         && admin.is_none_or(|admin| admin == user.admin)
 }
@@ -405,18 +408,6 @@ fn is_as(user: &User, update: &UserUpdate) -> bool {
 /// A password that may be chosen.
 pub(super) fn chosen(text: &SecretString) -> Result<Password, Refusal> {
     Ok(text.expose_secret().parse()?)
-}
-
-fn checked_text(text: Option<String>) -> Result<Option<String>, Refusal> {
-    let text = text.filter(|text| !text.is_empty());
-    match &text {
-        Some(text) if text.chars().count() > 254 || text.chars().any(char::is_control) => {
-            Err(Refusal::Malformed(
-                "full_name and email must have at most 254 characters, and no control characters.",
-            ))
-        }
-        _ => Ok(text),
-    }
 }
 
 fn exists(what: &str, name: &str) -> Refusal {

@@ -1,6 +1,7 @@
 //! What the server says about itself.
 
 use axum::{extract::State, response::Response};
+use tokio::runtime::Handle;
 
 use super::json;
 use crate::{
@@ -8,7 +9,7 @@ use crate::{
     store::Unavailable,
     wire::{
         Time,
-        server::{Info, ServerSettings, SettingsBody, Statistics, VERSION},
+        server::{Info, Load, ServerSettings, SettingsBody, Statistics, VERSION},
     },
 };
 
@@ -84,6 +85,16 @@ pub(in crate::http) async fn statistics() -> Result<Response, Refusal> {
         stacks: 1,
         components: 0,
         projects: 1,
+    })
+}
+
+/// `GET /load-info`: the threads that answer requests. There is no database to be connected to.
+pub(in crate::http) async fn load() -> Result<Response, Refusal> {
+    json(&Load {
+        threads: Handle::current().metrics().num_workers(),
+        db_connections_total: 0,
+        db_connections_active: 0,
+        db_connections_overflow: 0,
     })
 }
 

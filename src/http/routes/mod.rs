@@ -3,6 +3,7 @@
 //! A handler loads the view, decides, and renders before it lets the view go; it never waits
 //! while it holds one.
 
+pub(super) mod about;
 pub(super) mod activation;
 pub(super) mod api_keys;
 pub(super) mod api_token;

@@ -1,6 +1,7 @@
 //! Users (zenml-wire.md 12). Who is no administrator sees only itself.
 
 use axum::{extract::State, http::Uri, response::Response};
+use serde_json::Map;
 
 use super::{json, query};
 use crate::{
@@ -16,6 +17,10 @@ use crate::{
     },
 };
 
+/// Until its user has this, ZenML's dashboard shows a survey in place of everything else, and again
+/// after it: what is answered there is not kept here.
+const SURVEYED: &str = "finished_onboarding_survey";
+
 const COLUMNS: &[Column<User>] = &[
     Column::id("id", |user, _| Value::Id(user.id)),
     Column::time("created", |user, _| Value::Time(user.created)),
@@ -24,6 +29,9 @@ const COLUMNS: &[Column<User>] = &[
     Column::text("full_name", |user, _| Value::Text(&user.full_name)),
     Column::bool("active", |user, _| Value::Bool(user.is_active())),
     Column::bool("is_admin", |user, _| Value::Bool(user.admin)),
+    Column::bool("email_opted_in", |user, _| {
+        user.email_opted_in.map_or(Value::Null, Value::Bool)
+    }),
     Column::id("external_user_id", |_, _| Value::Null),
 ];
 
@@ -86,6 +94,7 @@ pub(super) fn to_itself<'a>(directory: &Directory, user: &'a User) -> account::U
     let metadata = UserMetadata {
         password_changed_at: set,
         email: user.email.as_deref(),
+        user_metadata: Map::from_iter([(SURVEYED.to_owned(), true.into())]),
         ..UserMetadata::default()
     };
     let mut shown = rendered(user, false);
@@ -101,7 +110,7 @@ pub(super) fn rendered(user: &User, hydrate: bool) -> account::User<'_> {
         active: user.is_active(),
         activation_token: None,
         full_name: &user.full_name,
-        email_opted_in: None,
+        email_opted_in: user.email_opted_in,
         is_service_account: false,
         is_admin: user.admin,
         default_project_id: None,

@@ -88,6 +88,7 @@ pub(super) fn user(object: &ZenUser) -> Option<User> {
     let mut user = User::new(id, object.name_any(), name, created(object)?);
     user.full_name.clone_from(&object.spec.full_name);
     user.email.clone_from(&object.spec.email);
+    user.email_opted_in = object.spec.email_opted_in;
     user.active = object.spec.active;
     user.admin = object.spec.is_admin;
     user.epoch = object.spec.session_epoch;

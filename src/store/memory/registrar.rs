@@ -265,6 +265,7 @@ impl Registrar for MemoryStore {
             let mut user = User::new(uid, object.clone(), new.name, state.settings.created);
             user.full_name = new.full_name;
             user.email = new.email;
+            user.email_opted_in = new.email_opted_in;
             user.admin = new.admin;
             state.directory.put_user(user);
             Ok(Object { uid, name: object })
@@ -281,6 +282,7 @@ impl Registrar for MemoryStore {
             user.name = update.name.unwrap_or(user.name);
             user.full_name = update.full_name.unwrap_or(user.full_name);
             user.email = update.email.or(user.email);
+            user.email_opted_in = update.email_opted_in.or(user.email_opted_in);
             user.active = update.active.unwrap_or(user.active);
             user.admin = update.admin.unwrap_or(user.admin);
             state.directory.put_user(user);

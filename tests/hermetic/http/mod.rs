@@ -1,6 +1,7 @@
 //! The front door: every route, caller, error form and malice that it must answer. A test of an
 //! attack bears its id.
 
+mod about;
 mod api_token;
 mod audit;
 mod canary;

@@ -42,12 +42,10 @@ const ONLY_THEIRS: &[(&str, &str)] = &[
         "query email",
         "mail addresses are shown to their owner alone",
     ),
-    ("query email_opted_in", "nobody is asked"),
     ("query service_account", "it is in the path"),
     ("query project_name_or_id", "there is one project"),
     ("body avatar_url", "no picture is kept"),
     ("body default_project_id", "there is one project"),
-    ("body email_opted_in", "nobody is asked"),
     (
         "body external_user_id",
         "identity providers are declared with the user",

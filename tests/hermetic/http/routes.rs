@@ -237,6 +237,7 @@ async fn objects_have_zenmls_shape() {
     shown("settings", "/api/v1/settings".into()).await;
     shown("onboarding-state", "/api/v1/onboarding_state".into()).await;
     shown("statistics", "/api/v1/statistics".into()).await;
+    shown("load-info", "/api/v1/load-info".into()).await;
 }
 
 #[tokio::test]

@@ -20,18 +20,18 @@ use super::{
 };
 
 const LOGIN: &str = "/api/v1/login";
-const ME: &str = "/api/v1/current-user";
-const USERS: &str = "/api/v1/users";
+pub const ME: &str = "/api/v1/current-user";
+pub const USERS: &str = "/api/v1/users";
 
 /// A server with administrator `ana` and user `bo`.
-struct Scene {
-    server: Server,
+pub struct Scene {
+    pub server: Server,
     ana: Uuid,
-    bo: Uuid,
+    pub bo: Uuid,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::with(now)
     }
 
@@ -60,12 +60,12 @@ impl Scene {
         self.form(&fields).await
     }
 
-    async fn token(&self, name: &str) -> String {
+    pub async fn token(&self, name: &str) -> String {
         let answer = self.login(name, &format!("password of {name}")).await;
         text(&answer.expect(200).json()["access_token"])
     }
 
-    async fn send(&self, credential: &str, method: Method, path: &str, body: &Value) -> Answer {
+    pub async fn send(&self, credential: &str, method: Method, path: &str, body: &Value) -> Answer {
         let request = request(method, path)
             .header("authorization", bearer(credential))
             .header("content-type", "application/json");
@@ -73,7 +73,7 @@ impl Scene {
         self.server.send(request.body(body).unwrap()).await
     }
 
-    async fn put(&self, credential: &str, path: &str, body: &Value) -> Answer {
+    pub async fn put(&self, credential: &str, path: &str, body: &Value) -> Answer {
         self.send(credential, Method::PUT, path, body).await
     }
 
@@ -86,12 +86,12 @@ impl Scene {
     }
 }
 
-fn text(value: &Value) -> String {
+pub fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
 /// A refusal as ZenML raises it.
-fn refused(answer: Answer, status: u16, class: &str, says: &str) {
+pub fn refused(answer: Answer, status: u16, class: &str, says: &str) {
     let detail = answer.expect(status).json()["detail"].clone();
     assert_eq!(detail[0], class);
     assert!(text(&detail[1]).contains(says), "{detail}");

@@ -27,7 +27,8 @@ impl KubeRegistrar {
                 "metadata": {"name": object, "labels": labels()},
                 "spec": {
                     "serverRef": {"name": self.server}, "name": new.name,
-                    "fullName": new.full_name, "email": new.email, "isAdmin": new.admin,
+                    "fullName": new.full_name, "email": new.email,
+                    "emailOptedIn": new.email_opted_in, "isAdmin": new.admin,
                     "activation": {},
                 },
             })
@@ -124,6 +125,7 @@ fn patch(update: UserUpdate) -> Value {
         ("name", update.name.map(Value::from)),
         ("fullName", update.full_name.map(Value::from)),
         ("email", update.email.map(Value::from)),
+        ("emailOptedIn", update.email_opted_in.map(Value::from)),
         ("active", update.active.map(Value::from)),
         ("isAdmin", update.admin.map(Value::from)),
     ];
