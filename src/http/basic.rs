@@ -33,9 +33,10 @@ use super::{
     App, Refusal,
     changes::shown,
     extract::{ClientAddress, NameOrId, RequestId},
-    layers::LoginOutcome,
+    layers::{CredentialKind, LoginOutcome},
     limiter::Attempt,
     passwords::named,
+    refused::Trace,
     session,
 };
 use crate::{
@@ -153,6 +154,25 @@ impl Pairs {
 /// # Errors
 /// Why nobody.
 pub(super) async fn enter(app: &App, presented: Presented) -> Result<Principal, Refusal> {
+    let (request, from) = (presented.request.clone(), presented.from);
+    let pair = presented.pair.as_ref().ok();
+    let name = pair.map(|pair| NameOrId::new(&pair.name));
+    let entered = find_out(app, presented).await;
+    if let Err(Refusal::Credentials(why)) = &entered {
+        // Whoever has a wrong password may be anybody.
+        let view = app.view().ok().filter(|_| *why != Refused::BadPassword);
+        let user = view.and_then(|view| Some(named(&view.directory, name.as_ref()?)?.id));
+        let trace = Trace {
+            kind: CredentialKind::Basic,
+            user,
+            ..Trace::default()
+        };
+        app.refused(request.as_ref(), &trace, why, from);
+    }
+    entered
+}
+
+async fn find_out(app: &App, presented: Presented) -> Result<Principal, Refusal> {
     let Presented {
         pair,
         from,
@@ -221,10 +241,14 @@ async fn prove(
     proven
 }
 
-/// The audit line of a pair that was tried. One that is remembered was told of already.
+/// The audit line of a pair that was tried. One that is remembered was told of already, and one that
+/// is refused is told of with all that are, remembered or not.
 fn report(app: &App, request: &RequestId, from: ClientAddress, user: Result<Uuid, &Refusal>) {
     let outcome = LoginOutcome::of(user);
     app.metrics().login(outcome);
+    if let Err(Refusal::Credentials(_)) = user {
+        return;
+    }
     let (account, address) = (shown(user.ok()), app.shown_address(from));
     info!(target: "zenop::audit", %request, ?outcome, account, address, "basic login");
 }

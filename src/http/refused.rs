@@ -25,6 +25,8 @@ pub(super) struct Trace {
     pub(super) kind: CredentialKind,
     /// The id in a key, whoever has it.
     pub(super) key: Option<Uuid>,
+    /// Whose password it is, if it is somebody's.
+    pub(super) user: Option<Uuid>,
     /// What a token says that this server signed.
     pub(super) claims: Option<Claims>,
 }
@@ -79,7 +81,7 @@ impl App {
         let principal = trace.claims.map(|claims| claims.principal);
         let key = trace.key.or(principal.and_then(|who| who.by.key()));
         let device = principal.and_then(|who| who.by.device());
-        let account = shown(principal.map(|who| who.account));
+        let account = shown(principal.map(|who| who.account).or(trace.user));
         let (key, device) = (shown(key), shown(device));
         let request = request.map(ToString::to_string).unwrap_or_default();
         let address = self.shown_address(address);

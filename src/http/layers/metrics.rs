@@ -110,6 +110,7 @@ pub(in crate::http) enum CredentialKind {
     Token,
     Key,
     Cookie,
+    Basic,
 }
 
 /// Why a credential is refused.
