@@ -12,11 +12,14 @@ const SCHEDULE_SPREAD: SignedDuration = SignedDuration::from_hours(1);
 /// No schedule is followed beyond the year 8000.
 const END_OF_SCHEDULES: i64 = 190_000_000_000;
 
+/// So many minutes no clock was ever set back by.
+const MOST_REPEATED: u32 = 25 * 60;
+
 /// What a `Rotation` says about time, readable.
 #[derive(Debug)]
 pub(super) struct Calendar {
     interval: Option<SignedDuration>,
-    schedule: Option<Crontab>,
+    schedule: Option<Schedule>,
     windows: Vec<Window>,
 }
 
@@ -38,7 +41,7 @@ impl Calendar {
     /// What cannot be read, and what would be right.
     pub(super) fn parse(rotation: &Rotation) -> Result<Self, String> {
         let schedule = match &rotation.schedule {
-            Some(line) => Some(crontab(line, rotation.time_zone.as_deref())?),
+            Some(line) => Some(Schedule::parse(line, rotation.time_zone.as_deref())?),
             None => None,
         };
         let windows: Result<_, _> = rotation.windows.iter().map(Window::parse).collect();
@@ -78,8 +81,8 @@ impl Calendar {
     /// The first time of the schedule after `made`, up to a tenth of the way to the next later.
     fn fire(&self, made: Timestamp, spread: f64) -> Option<Timestamp> {
         let schedule = self.schedule.as_ref()?;
-        let first = next(schedule, made)?;
-        let gap = next(schedule, first)?.duration_since(first);
+        let first = schedule.next(made)?;
+        let gap = schedule.next(first)?.duration_since(first);
         let late = scaled(gap, 0.1).min(SCHEDULE_SPREAD);
         Some(plus(first, scaled(late, spread)))
     }
@@ -91,30 +94,59 @@ impl Calendar {
     }
 }
 
-fn crontab(line: &str, zone: Option<&str>) -> Result<Crontab, String> {
-    let zone = zone.unwrap_or("UTC");
-    time_zone(zone)?;
-    if line.split_whitespace().count() != 5 {
-        return Err(format!(
-            "rotation.schedule {line:?} must have five fields: minute, hour, day of month, month, \
-             day of week; such as \"0 3 1 * *\""
-        ));
+/// A crontab line, and the clock on whose wall it is read.
+///
+/// The library is asked as if that clock were UTC, and what it finds is put into the time zone
+/// here: where clocks are set back by half an hour, as on Lord Howe Island, it would search for
+/// ever.
+#[derive(Debug)]
+struct Schedule {
+    line: Crontab,
+    zone: TimeZone,
+}
+
+impl Schedule {
+    fn parse(line: &str, zone: Option<&str>) -> Result<Self, String> {
+        let zone = time_zone(zone.unwrap_or("UTC"))?;
+        if line.split_whitespace().count() != 5 {
+            return Err(format!(
+                "rotation.schedule {line:?} must have five fields: minute, hour, day of month, \
+                 month, day of week; such as \"0 3 1 * *\""
+            ));
+        }
+        let line = parse_crontab(&format!("{line} UTC")).map_err(|_| {
+            format!(
+                "rotation.schedule {line:?} is no crontab line; write one such as \"0 3 1 * *\""
+            )
+        })?;
+        Ok(Self { line, zone })
     }
-    parse_crontab(&format!("{line} {zone}")).map_err(|_| {
-        format!("rotation.schedule {line:?} is no crontab line; write one such as \"0 3 1 * *\"")
-    })
+
+    /// The first time of it after `after`. What is skipped as clocks are set forward comes as much
+    /// later; what comes twice as they are set back comes once.
+    fn next(&self, after: Timestamp) -> Option<Timestamp> {
+        // Beyond, the library's search would run over the end of time.
+        let after = Some(after).filter(|after| after.as_second() < END_OF_SCHEDULES)?;
+        let mut wall = after.to_zoned(self.zone.clone()).datetime();
+        // Whatever clocks do, a time of the wall that is later comes later, or had come before.
+        for _ in 0..MOST_REPEATED {
+            let from = wall.to_zoned(TimeZone::UTC).ok()?.timestamp();
+            let from = MakeTimestamp::from_second(from.as_second()).ok()?;
+            wall = self.line.find_next(from).ok()?.datetime();
+            let at = self.zone.to_ambiguous_timestamp(wall);
+            let found = [at.compatible(), at.later()];
+            let found = found.into_iter().flatten().find(|at| *at > after);
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
 }
 
 fn time_zone(name: &str) -> Result<TimeZone, String> {
     TimeZone::get(name)
         .map_err(|_| format!("{name:?} is no IANA time zone; write one such as Europe/Berlin"))
-}
-
-fn next(schedule: &Crontab, after: Timestamp) -> Option<Timestamp> {
-    // Beyond, the library's search would run over the end of time.
-    let after = Some(after).filter(|after| after.as_second() < END_OF_SCHEDULES)?;
-    let after = MakeTimestamp::from_second(after.as_second()).ok()?;
-    Some(schedule.find_next(after).ok()?.timestamp())
 }
 
 /// One of a `Rotation`'s windows, readable.
@@ -193,6 +225,7 @@ fn scaled(duration: SignedDuration, by: f64) -> SignedDuration {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
@@ -246,6 +279,140 @@ mod tests {
             ("2026-07-10T00:00:00Z", "2026-07-10T00:30:00Z"),
         ] {
             assert_eq!(calendar.due(moment(made, 0.0)), Some(at(due)), "{made}");
+        }
+    }
+
+    /// Half an hour comes twice on Lord Howe Island, an hour in Berlin, and is left out.
+    #[test]
+    fn a_schedule_gets_over_the_days_on_which_clocks_are_set() {
+        for (zone, line, after, fires) in [
+            (
+                "Australia/Lord_Howe",
+                "0 3 * * *",
+                "2026-04-04T00:00:00Z",
+                ["2026-04-04T16:30:00Z", "2026-04-05T16:30:00Z"],
+            ),
+            (
+                "Australia/Lord_Howe",
+                "45 1 * * *",
+                "2026-04-04T00:00:00Z",
+                ["2026-04-04T14:45:00Z", "2026-04-05T15:15:00Z"],
+            ),
+            (
+                "Australia/Lord_Howe",
+                "45 1 * * *",
+                "2026-04-04T15:00:00Z",
+                ["2026-04-04T15:15:00Z", "2026-04-05T15:15:00Z"],
+            ),
+            (
+                "Europe/Berlin",
+                "30 2 * * *",
+                "2026-10-24T12:00:00Z",
+                ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"],
+            ),
+            (
+                "Europe/Berlin",
+                "30 2 * * *",
+                "2026-03-28T12:00:00Z",
+                ["2026-03-29T01:30:00Z", "2026-03-30T00:30:00Z"],
+            ),
+        ] {
+            let schedule = Schedule::parse(line, Some(zone)).unwrap();
+            let first = schedule.next(at(after)).unwrap();
+            let found = [first, schedule.next(first).unwrap()];
+            assert_eq!(found, fires.map(at), "{zone} {line} {after}");
+        }
+    }
+
+    /// Crontab lines that may be read, or nearly.
+    fn line() -> impl Strategy<Value = String> {
+        let number = || prop_oneof![0..70_u32, Just(u32::MAX)];
+        let field = prop_oneof![
+            Just("*".to_owned()),
+            number().prop_map(|n| n.to_string()),
+            (number(), number()).prop_map(|(a, b)| format!("{a}-{b}")),
+            (number(), number()).prop_map(|(a, b)| format!("{a},{b}")),
+            number().prop_map(|n| format!("*/{n}")),
+            (number(), number(), number()).prop_map(|(a, b, n)| format!("{a}-{b}/{n}")),
+            "(JAN|feb|DEC|MON|sun|L|15W|FRIL|5#3|H|\\?)",
+            "[0-9*/,#LWHa-zA-Z-]{1,6}",
+        ];
+        let fields = prop::collection::vec(field, 5).prop_map(|fields| fields.join(" "));
+        let plain = (
+            0..60_u32,
+            0..24_u32,
+            "(\\*|31|29|1)",
+            "(\\*|2|4|10)",
+            "(\\*|0|FRI)",
+        );
+        let plain = plain.prop_map(|(m, h, d, month, w)| format!("{m} {h} {d} {month} {w}"));
+        prop_oneof![4 => fields, 4 => plain, 1 => any::<String>(), 1 => "[ -~]{0,128}"]
+    }
+
+    fn zone() -> impl Strategy<Value = Option<String>> {
+        const NAMES: &[&str] = &[
+            "UTC",
+            "Europe/Berlin",
+            "Australia/Lord_Howe",
+            "Antarctica/Troll",
+            "Asia/Kathmandu",
+            "Pacific/Apia",
+            "America/Sao_Paulo",
+            "Africa/Casablanca",
+            "America/Nuuk",
+            "Asia/Gaza",
+        ];
+        prop_oneof![
+            1 => Just(None),
+            8 => prop::sample::select(NAMES).prop_map(|name| Some(name.to_owned())),
+            1 => any::<String>().prop_map(Some),
+            1 => "[A-Za-z/_+0-9.-]{0,64}".prop_map(Some),
+        ]
+    }
+
+    fn moments() -> impl Strategy<Value = Timestamp> {
+        let seconds = prop_oneof![
+            8 => 1_767_225_600..4_000_000_000_i64,
+            1 => Timestamp::MIN.as_second()..=Timestamp::MAX.as_second(),
+        ];
+        (seconds, 0..1_000_000_000)
+            .prop_map(|(second, nano)| Timestamp::new(second, nano).unwrap_or(Timestamp::MAX))
+    }
+
+    proptest! {
+        /// That it ends at all is part of it.
+        #[test]
+        fn fuzz_a_schedule_of_any_text_is_refused_or_fires_in_the_future(
+            line in line(), zone in zone(), after in moments(), spread in 0.0..=1.0_f64,
+        ) {
+            let rotation = json!({"schedule": line, "timeZone": zone});
+            let Ok(calendar) = calendar(rotation) else { return Ok(()) };
+            let schedule = calendar.schedule.as_ref().unwrap();
+            if let Some(next) = schedule.next(after) {
+                prop_assert!(next > after, "{next}");
+                prop_assert!(next.duration_since(after).as_hours() < 4 * 366 * 24 + 48, "{next}");
+                // Before time zones, clocks were set by seconds.
+                let shown = next.to_zoned(schedule.zone.clone());
+                prop_assert!(shown.second() == 0 || shown.year() < 1980, "{shown}");
+                prop_assert_eq!(shown.subsec_nanosecond(), 0);
+            }
+            if let Some(due) = calendar.fire(after, spread) {
+                prop_assert!(due > after);
+            }
+        }
+
+        #[test]
+        fn fuzz_a_window_of_any_times_opens_now_or_within_nine_days(
+            days in prop::collection::vec(0..7_usize, 0..4), times in ["[0-2][0-9]:[0-5][0-9]", "[0-9:]{0,5}"],
+            zone in zone(), from in moments(),
+        ) {
+            let names = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+            let days: Vec<_> = days.into_iter().map(|day| names[day]).collect();
+            let window = json!({"days": days, "start": times[0], "end": times[1], "timeZone": zone});
+            let Ok(calendar) = calendar(json!({"windows": [window]})) else { return Ok(()) };
+            let opens = calendar.in_window(from);
+            prop_assert!(opens >= from);
+            prop_assert!(opens.duration_since(from).as_hours() <= 9 * 24, "{opens}");
         }
     }
 
