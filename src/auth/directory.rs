@@ -204,7 +204,7 @@ impl Directory {
     }
 
     /// Whom a person of a provider is here; `None` if nobody. Of several users that say so, who
-    /// came first is it.
+    /// came first is it, also one that may not log in.
     ///
     /// # Errors
     /// Why it may not log in.
@@ -217,7 +217,8 @@ impl Directory {
     ) -> Result<Option<Principal>, Refused> {
         let is_it = |user: &&User| matches!(&user.origin, Origin::External { issuer: i, subject: s } if i == issuer && s == subject);
         let first = self
-            .users()
+            .users
+            .all()
             .filter(is_it)
             .min_by_key(|user| (user.created, user.id));
         let Some((id, stamp)) = first.and_then(|user| Some((user.id, user.stamp()?))) else {

@@ -12,7 +12,9 @@ use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 use parking_lot::Mutex;
 
 use crate::{
-    api::{Record, ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount, ZenUser, label},
+    api::{
+        ExternalPerson, Record, ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount, ZenUser, label,
+    },
     reconcile::{
         Reconciled,
         echo::{Echoes, Uid, digest},
@@ -36,6 +38,8 @@ pub struct Routes {
     known: Mutex<HashMap<Uid, Known>>,
     /// The names of accounts and users, as last seen.
     names: Mutex<HashMap<Uid, String>>,
+    /// Which persons of a provider users are, as last seen.
+    persons: Mutex<HashMap<Uid, ExternalPerson>>,
 }
 
 /// Digests of what is remembered of an object; 0 is nothing.
@@ -63,6 +67,7 @@ impl Routes {
             users: Triggers::default(),
             known: Mutex::default(),
             names: Mutex::default(),
+            persons: Mutex::default(),
         }
     }
 
@@ -204,23 +209,32 @@ impl Routes {
         }
     }
 
-    /// A user changed: itself; and those who want its name or the one it had.
+    /// A user changed: itself; and those who want its name, or are the same person of a provider,
+    /// now or before.
     pub fn user(&self, seen: &Seen<ZenUser>) {
         let user = seen.object();
         if self.asks(seen) {
             self.users.send(ObjectRef::from_obj(&**user));
         }
-        let offer = (user.zenml_name(), &user.spec.server_ref.name);
+        let person = user.spec.external.as_ref();
+        let shown = person.map(|person| (&person.issuer, &person.subject));
+        let offer = (user.zenml_name(), shown, &user.spec.server_ref.name);
         if !self.offers(seen, offer) {
             return;
         }
-        let before = self.rename(seen);
-        let names = [Some(user.zenml_name()), before.as_deref()];
+        let (name, was) = (self.rename(seen), self.is_another(seen));
+        let names = [Some(user.zenml_name()), name.as_deref()];
+        let persons = [person, was.as_ref()];
+        let same = |other: &ZenUser| {
+            let person = other.spec.external.as_ref();
+            names.contains(&Some(other.zenml_name()))
+                || (person.is_some() && persons.contains(&person))
+        };
         for other in self.views.users.state_filter(|other| {
             other.namespace() == user.namespace()
                 && other.uid() != user.uid()
                 && other.spec.server_ref == user.spec.server_ref
-                && names.contains(&Some(other.zenml_name()))
+                && same(other)
         }) {
             self.users.send(ObjectRef::from_obj(&*other));
         }
@@ -343,6 +357,17 @@ impl Routes {
         match seen {
             Seen::Changed(_) => names.insert(uid, one.wanted_name().to_owned()),
             Seen::Gone(_) => names.remove(&uid),
+        }
+    }
+
+    /// Remembers which person of a provider a user is. Returns the one before.
+    fn is_another(&self, seen: &Seen<ZenUser>) -> Option<ExternalPerson> {
+        let user = seen.object();
+        let uid = user.metadata.uid.as_deref().unwrap_or_default().into();
+        let mut persons = self.persons.lock();
+        match (seen, &user.spec.external) {
+            (Seen::Changed(_), Some(person)) => persons.insert(uid, person.clone()),
+            (Seen::Changed(_), None) | (Seen::Gone(_), _) => persons.remove(&uid),
         }
     }
 

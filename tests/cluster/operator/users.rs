@@ -307,6 +307,63 @@ async fn the_older_of_two_users_has_the_name() -> Result<()> {
     .await
 }
 
+/// Nobody is shut out as one user and let in as another.
+#[tokio::test]
+async fn of_two_users_who_are_one_person_the_older_counts() -> Result<()> {
+    site("one-person", async |site| {
+        let _operator = site.operator().await?;
+        site.apply(&asks_a_provider()).await?;
+        site.apply(&person("elder", "00u1")).await?;
+        active(site, "elder", reason::ACTIVE).await?;
+        super::parties::another_second().await?;
+        for (name, subject) in [("younger", "00u1"), ("other", "00u2")] {
+            site.apply(&person(name, subject)).await?;
+        }
+        active(site, "other", reason::ACTIVE).await?;
+        let in_conflict = async || {
+            let conflict = stalled(reason::SUBJECT_CONFLICT);
+            let younger: ZenUser = site.until("younger", "in conflict", conflict).await?;
+            let told = message(&younger, condition::READY);
+            ensure!(told.contains("the older ZenUser elder"), "{told}");
+            active(site, "younger", reason::SUBJECT_CONFLICT).await?;
+            let elder: ZenUser = site.until("elder", "Ready", ready).await?;
+            ensure!(says(condition::ACTIVE, "True", reason::ACTIVE)(&elder));
+            anyhow::Ok(())
+        };
+        in_conflict().await?;
+
+        // It turns out to be somebody else, and then not.
+        site.apply(&person("elder", "00u3")).await?;
+        site.until::<ZenUser>("younger", "Ready", ready).await?;
+        active(site, "younger", reason::ACTIVE).await?;
+        site.apply(&person("elder", "00u1")).await?;
+        in_conflict().await?;
+
+        site.delete::<ZenUser>("elder").await?;
+        site.until::<ZenUser>("younger", "Ready", ready).await?;
+        active(site, "younger", reason::ACTIVE).await?;
+        Ok(())
+    })
+    .await
+}
+
+const PROVIDER: &str = "https://sso.example.org";
+
+fn asks_a_provider() -> Value {
+    let external = json!({"issuer": PROVIDER, "clientId": "zenml"});
+    let auth = json!({"scheme": "External", "external": external});
+    let url = json!("https://zen.example.org");
+    with(with(server("prod"), "spec.url", url), "spec.auth", auth)
+}
+
+fn person(name: &str, subject: &str) -> Value {
+    let mut user = user(name);
+    user["spec"] = json!({
+        "serverRef": {"name": "prod"}, "external": {"issuer": PROVIDER, "subject": subject},
+    });
+    user
+}
+
 #[tokio::test]
 async fn exactly_one_way_to_a_password_is_accepted() -> Result<()> {
     site("user-schema", async |site| {

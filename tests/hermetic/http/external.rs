@@ -372,6 +372,51 @@ async fn v19_who_is_deactivated_is_not_let_in() {
     assert!(refused.body.contains("may not sign in"), "{}", refused.body);
 }
 
+/// The older one counts, also where it may not log in: else who is shut out would be let in as
+/// another.
+#[tokio::test]
+async fn of_two_users_who_are_one_person_the_older_logs_in() {
+    let scene = Scene::new();
+    let ann = Uuid::from_u128(78);
+    scene.server.change(|state| {
+        let made = support::created() + SignedDuration::from_secs(1);
+        let mut user = User::new(ann, "ann".into(), "ann".into(), made);
+        user.origin = state.directory.user(scene.ana).unwrap().origin.clone();
+        state.directory.put_user(user);
+    });
+    let me = async || {
+        let session = cookie(&scene.back().await.expect(303), "zenml-server");
+        scene.get(ME, &session).await.expect(200).json()["id"].clone()
+    };
+    let change_ana = |change: fn(&mut User)| {
+        scene.server.change(|state| {
+            let mut ana = state.directory.remove_user(scene.ana).unwrap();
+            change(&mut ana);
+            state.directory.put_user(ana);
+        });
+    };
+    assert_eq!(me().await, json!(scene.ana));
+    change_ana(|ana| ana.active = false);
+    scene.back().await.expect(401);
+    change_ana(|ana| ana.active = true);
+    // Her name is an older user's, who is somebody else.
+    let elder = Uuid::from_u128(79);
+    scene.server.change(|state| {
+        let made = support::created() - SignedDuration::from_secs(1);
+        let user = User::new(elder, "elder".into(), "ana".into(), made);
+        state.directory.put_user(user);
+    });
+    scene.back().await.expect(401);
+    scene
+        .server
+        .change(|state| state.directory.remove_user(elder));
+    assert_eq!(me().await, json!(scene.ana));
+    scene
+        .server
+        .change(|state| state.directory.remove_user(scene.ana));
+    assert_eq!(me().await, json!(ann));
+}
+
 /// V21: a state is of one login, in one browser, for ten minutes, of this server and provider.
 #[tokio::test]
 async fn v21_what_comes_back_is_of_the_login_that_this_browser_began() {
