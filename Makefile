@@ -37,7 +37,7 @@ bench: needs zenml-server ## the ratios of what zenop does to what the machine c
 	cargo bench --bench ratios -- $(ONLY)
 
 fuzz: needs ## a million cases of every parser that sees bytes of strangers; CASES= for another number
-	PROPTEST_CASES=$(or $(CASES),1000000) cargo test --release --test hermetic fuzz -- --nocapture
+	PROPTEST_CASES=$(or $(CASES),1000000) cargo test --release --lib --test hermetic fuzz -- --nocapture
 
 check: needs $(DENY) ## formatting, lints, docs, dependencies, generated files, chart
 	cargo fmt --all --check

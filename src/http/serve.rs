@@ -1,4 +1,12 @@
 //! Serves a router on a socket: HTTP/1.1 with bounds on everything that a client can stretch.
+//!
+//! What `hyper` decides before any of our code runs, and lets nobody decide otherwise:
+//!
+//! - A head that cannot be read, or is too long, is answered 400 or 431 by itself, without our
+//!   security headers. Neither has a body that they could be about, and the connection ends.
+//! - Of a request with both `Content-Length` and `Transfer-Encoding` it drops the length, reads the
+//!   body as chunked, and ends the connection with the answer, which RFC 9112 (6.1) allows. The
+//!   length is gone when a service sees the headers, so we cannot refuse it with 400.
 
 use std::{
     future::Future,
