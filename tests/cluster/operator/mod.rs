@@ -14,6 +14,7 @@ mod given;
 mod leaders;
 mod lost;
 mod main_job;
+mod odd;
 mod parties;
 mod policy;
 mod rest;
