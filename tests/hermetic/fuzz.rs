@@ -159,9 +159,8 @@ mod texts {
 
         #[test]
         fn no_changed_token_is_one(text in changed(token())) {
-            prop_assume!(text != token());
             let read = KEYRING.with(|ring| token::verify(ring, support::SERVER, &text, now()));
-            prop_assert!(read.is_err(), "{}", text);
+            prop_assert_eq!(read.is_ok(), text == token(), "{}", text);
         }
 
         #[test]
@@ -624,6 +623,8 @@ mod requests {
         let anything = (path(), headers, body(), any::<bool>());
         let mut runner = TestRunner::new(ProptestConfig {
             source_file: Some(file!()),
+            // Of what is left out below there is more than it bears, if a million is tried.
+            max_global_rejects: u32::MAX,
             ..ProptestConfig::default()
         });
         let result = runner.run(&anything, |((method, path), headers, body, known)| {
