@@ -57,6 +57,10 @@ pub mod annotation {
     pub const DELETION_PROTECTION: &str = "zenop.dev/deletion-protection";
     /// On a Secret: `namespace/name` of the object that may take it over.
     pub const ADOPT: &str = "zenop.dev/adopt";
+    /// On a Secret made of a ZenSecret: what stands for the value of each entry.
+    pub const FINGERPRINTS: &str = "zenop.dev/fingerprints";
+    /// On the Secret with what was generated: when each entry was, and by which trigger.
+    pub const GENERATED: &str = "zenop.dev/generated";
     /// On a new object: UID of the deleted one that it is to continue.
     pub const RESTORE: &str = "zenop.dev/restore";
     /// On a pod template: when we last restarted the workload.
@@ -87,6 +91,8 @@ pub mod condition {
     pub const ROTATION_OVERDUE: &str = "RotationOverdue";
     /// The annotation `zenop.dev/paused` is set. Present only then.
     pub const PAUSED: &str = "Paused";
+    /// Somebody changed or deleted the Secret, and `driftPolicy` is `Report`. Present only then.
+    pub const DRIFTED: &str = "Drifted";
     /// The server answers requests.
     pub const AVAILABLE: &str = "Available";
     /// The server does something that `allowInsecure` had to be set for. Present only then.
@@ -109,11 +115,16 @@ pub mod reason {
     pub const NAME_CONFLICT: &str = "NameConflict";
     /// An object of the wanted name belongs to somebody else.
     pub const CONFLICT: &str = "Conflict";
+    /// Somebody changed or deleted the Secret, and `driftPolicy` is `Report`.
+    pub const DRIFTED: &str = "Drifted";
+    /// The Secret is immutable, and what it is to hold is not what it was made of.
+    pub const IMMUTABLE: &str = "Immutable";
     /// The server's auth Secret was there and is gone.
     pub const AUTH_SECRET_LOST: &str = "AuthSecretLost";
     /// The server's auth Secret cannot be read as one.
     pub const AUTH_SECRET_INVALID: &str = "AuthSecretInvalid";
-    /// The delivered Secret is gone or altered and `onSecretLoss` is `Fail`.
+    /// The delivered Secret is gone or altered and `onSecretLoss` is `Fail`; or a generated value is
+    /// nowhere to be found any more.
     pub const SECRET_LOST: &str = "SecretLost";
     /// Status says that no key was ever made, yet the delivered Secret exists.
     pub const STATUS_LOST: &str = "StatusLost";
@@ -141,9 +152,9 @@ pub mod reason {
     pub const ACCOUNT_NOT_VALID: &str = "ServiceAccountNotValid";
     /// The server's policy does not allow it.
     pub const POLICY_VIOLATION: &str = "PolicyViolation";
-    /// The source of the key does not exist.
+    /// The source of the key or value does not exist.
     pub const SOURCE_NOT_FOUND: &str = "SourceNotFound";
-    /// The source holds no usable key.
+    /// The source holds no usable key or value.
     pub const SOURCE_INVALID: &str = "SourceInvalid";
     /// Another key has the same id.
     pub const KEY_ID_CONFLICT: &str = "KeyIdConflict";

@@ -7,9 +7,11 @@ mod device;
 mod duration;
 mod record;
 mod reference;
+mod secret;
 mod server;
 mod service_account;
 mod signing;
+mod template;
 mod user;
 
 pub use api_key::{
@@ -30,6 +32,10 @@ pub use device::{
 pub use duration::ApiDuration;
 pub use record::Record;
 pub use reference::reference;
+pub use secret::{
+    Alphabet, DriftPolicy, EntryFrom, EntrySource, EntryStatus, Generate, SecretEntry,
+    SecretTarget, TargetTemplate, ValueRotation, ZenSecret, ZenSecretSpec, ZenSecretStatus,
+};
 pub use server::{
     Auth, AuthScheme, AuthSecretStatus, ClientSecretFrom, Cors, DeviceAuth, DevicePolicy, External,
     KeyPolicy, Policy, RateLimit, SecureHeaders, ZenServer, ZenServerSpec, ZenServerStatus,

@@ -18,5 +18,6 @@ pub mod principal;
 mod roster;
 pub mod scheme;
 pub mod seal;
+pub mod secret_value;
 pub mod token;
 mod user;

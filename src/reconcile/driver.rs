@@ -425,6 +425,7 @@ pub(super) fn label(kind: &str) -> &'static str {
         "ZenAPIKey" => "ZenAPIKey",
         "ZenDevice" => "ZenDevice",
         "ZenUser" => "ZenUser",
+        "ZenSecret" => "ZenSecret",
         _ => "other",
     }
 }

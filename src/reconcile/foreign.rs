@@ -1,10 +1,12 @@
 //! Objects of a name that we want and that are not ours.
 
+use kube::ResourceExt;
+
 use super::{
     error::Invalid,
     plan::{Fact, Live, Verdict},
 };
-use crate::api::{condition, reason};
+use crate::api::{Adoption, annotation, condition, reason};
 
 /// Who wants an object, and what a person can do if somebody else has it.
 pub(super) struct Claim<'a> {
@@ -65,4 +67,30 @@ impl Claim<'_> {
         let controller = live.controller.as_ref();
         controller.is_some_and(|c| c.kind == self.kind && c.name == self.name)
     }
+}
+
+/// Whether an object that nobody controls may become that of `wants`.
+pub(super) fn may_adopt(wants: &impl ResourceExt, adoption: Adoption, live: &Live) -> bool {
+    if live.controller.is_some() {
+        return false;
+    }
+    match adoption {
+        Adoption::Never => false,
+        Adoption::IfUnowned => {
+            let wanted = format!(
+                "{}/{}",
+                wants.namespace().unwrap_or_default(),
+                wants.name_any()
+            );
+            let annotations = live.body.pointer("/metadata/annotations");
+            annotations.and_then(|all| all.get(annotation::ADOPT)?.as_str()) == Some(&wanted)
+        }
+        Adoption::Force => is_set(wants, annotation::FORCE),
+    }
+}
+
+/// Whether a person set an annotation to `"true"`.
+pub(super) fn is_set(object: &impl ResourceExt, name: &str) -> bool {
+    let set = object.annotations().get(name);
+    set.is_some_and(|value| value == "true")
 }

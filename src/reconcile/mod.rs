@@ -20,8 +20,10 @@ pub mod queue;
 pub mod reader;
 pub mod record;
 pub mod report;
+pub mod secret;
 pub mod server;
 pub mod service_account;
+mod source;
 pub mod user;
 pub mod watch;
 

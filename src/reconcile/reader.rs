@@ -24,7 +24,10 @@ use super::{
     plan::{Doomed, Live},
 };
 use crate::{
-    api::{Record, ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount, ZenUser, is_object_name},
+    api::{
+        Record, ZenAPIKey, ZenDevice, ZenSecret, ZenServer, ZenServiceAccount, ZenUser,
+        is_object_name,
+    },
     auth::{api_key::Print, credential::Credential, keyring::Keyring},
 };
 
@@ -69,6 +72,8 @@ pub struct Views {
     pub devices: Store<ZenDevice>,
     /// All users.
     pub users: Store<ZenUser>,
+    /// All secrets that are declared.
+    pub declared: Store<ZenSecret>,
     /// The Secrets that we made; their content stays at the API server.
     pub secrets: made::View,
 }

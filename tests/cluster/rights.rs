@@ -21,14 +21,14 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, from_value, json};
-use zenop::api::{ZenAPIKey, ZenDevice, ZenUser, annotation, label, reason};
+use zenop::api::{ZenAPIKey, ZenDevice, ZenSecret, ZenUser, annotation, label, reason};
 use zenop_cluster::TestNamespace;
 
 use self::ask::{NEVER, Rules, Subject, asked, client_of, minus, nameless, rules, snapshot, tell};
 use crate::support::{
     Launch, Site,
     helm::{RELEASE, SYSTEM, installed},
-    key, ready, site_on, stalled, user, with,
+    key, ready, secret, site_on, stalled, user, with,
 };
 
 #[tokio::test]
@@ -122,6 +122,9 @@ async fn the_rights_of_the_operator_suffice_and_each_is_used() -> Result<()> {
         site.apply(&user("ana")).await?;
         let told = |user: &ZenUser| user.status.is_some();
         site.until("ana", "told of", told).await?;
+        let token = json!([{"key": "token", "generate": {}}]);
+        site.apply(&secret("token", token)).await?;
+        site.until("token", "Ready", ready::<ZenSecret>).await?;
         first.stop().await?;
         second.leads().await?;
         second.stop().await?;

@@ -90,13 +90,16 @@ No spec of a custom resource is ever written, and only Secrets are ever deleted:
 - apiGroups: [zenop.dev]
   resources: [zenservers, zenserviceaccounts, zenapikeys, zendevices, zenusers]
   verbs: [get, list, watch]
+- apiGroups: [zenop.dev]
+  resources: [zensecrets]
+  verbs: [list, watch]
 # What it passes on to the servers, which make accounts, keys and devices for ZenML's API.
 - apiGroups: [zenop.dev]
   resources: [zenserviceaccounts, zenapikeys, zendevices, zenusers]
   verbs: [create, patch, delete]
 - apiGroups: [zenop.dev]
   resources:
-    [zenservers/status, zenserviceaccounts/status, zenapikeys/status, zendevices/status, zenusers/status]
+    [zenservers/status, zenserviceaccounts/status, zenapikeys/status, zendevices/status, zenusers/status, zensecrets/status]
   verbs: [patch]
 - apiGroups: [""]
   resources: [secrets]

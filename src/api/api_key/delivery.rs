@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use kube::KubeSchema;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use crate::api::common::OBJECT_NAME;
+use crate::api::{common::OBJECT_NAME, template};
 
 /// How a key reaches those who use it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -51,15 +51,15 @@ pub enum DeliveryMode {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("!has(self.labels) || self.labels.all(k, !k.startsWith('zenop.dev/') && !k.startsWith('app.kubernetes.io/') && !k.startsWith('argocd.argoproj.io/') && !k.startsWith('kustomize.toolkit.fluxcd.io/') && !k.startsWith('helm.toolkit.fluxcd.io/'))", "labels must not be zenop's own (zenop.dev/, app.kubernetes.io/) nor a GitOps tool's"),
-    validation = ("!has(self.annotations) || self.annotations.all(k, !k.startsWith('zenop.dev/') && !k.startsWith('argocd.argoproj.io/') && !k.startsWith('kustomize.toolkit.fluxcd.io/') && !k.startsWith('kubernetes.io/') && !k.startsWith('kubectl.kubernetes.io/'))", "annotations must not be zenop's own (zenop.dev/) nor a tool's"),
-    validation = ("!self.type.matches('(^|[.])kubernetes[.]io/')", "type must not be one that Kubernetes gives a meaning to, such as kubernetes.io/service-account-token: a Secret of that type would get a token"),
+    validation = template::LABELS,
+    validation = template::ANNOTATIONS,
+    validation = template::TYPE,
     validation = ("!has(self.data) || !(self.keys.url in self.data) && !(self.keys.key in self.data) && !(self.keys.previousKey in self.data)", "data must not name an entry that keys names"),
     validation = ("self.keys.url != self.keys.key && self.keys.url != self.keys.previousKey && self.keys.key != self.keys.previousKey", "the names in keys must differ")
 )]
 pub struct SecretTemplate {
     /// Type of the Secret: `Opaque` or one of your own. Example: `Opaque`.
-    #[serde(rename = "type", default = "opaque")]
+    #[serde(rename = "type", default = "template::opaque")]
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^(Opaque|[a-z0-9.-]+/[A-Za-z0-9._-]+)$")
@@ -68,12 +68,12 @@ pub struct SecretTemplate {
 
     /// Labels of the Secret. Example: `{team: forecasting}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "labels")]
+    #[schemars(schema_with = "template::labels")]
     pub labels: BTreeMap<String, String>,
 
     /// Annotations of the Secret. Example: `{reloader.example.org/match: "true"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "annotations")]
+    #[schemars(schema_with = "template::annotations")]
     pub annotations: BTreeMap<String, String>,
 
     /// Names of the entries. Example: `{url: ZENML_STORE_URL, key: ZENML_STORE_API_KEY}`.
@@ -96,7 +96,7 @@ pub struct SecretTemplate {
 impl Default for SecretTemplate {
     fn default() -> Self {
         Self {
-            secret_type: opaque(),
+            secret_type: template::opaque(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             keys: SecretKeys::default(),
@@ -136,10 +136,6 @@ impl Default for SecretKeys {
     }
 }
 
-fn opaque() -> String {
-    "Opaque".to_owned()
-}
-
 fn url_entry() -> String {
     "ZENML_STORE_URL".to_owned()
 }
@@ -152,24 +148,8 @@ fn previous_entry() -> String {
     "ZENML_STORE_API_KEY_PREVIOUS".to_owned()
 }
 
-fn labels(_: &mut SchemaGenerator) -> Schema {
-    texts(32, 63)
-}
-
-fn annotations(_: &mut SchemaGenerator) -> Schema {
-    texts(32, 4096)
-}
-
 fn data(_: &mut SchemaGenerator) -> Schema {
-    texts(16, 8192)
-}
-
-fn texts(count: u32, length: u32) -> Schema {
-    json_schema!({
-        "type": "object",
-        "maxProperties": count,
-        "additionalProperties": {"type": "string", "maxLength": length},
-    })
+    template::texts(16, 8192)
 }
 
 /// What to do about a lost Secret.

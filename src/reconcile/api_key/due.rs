@@ -5,13 +5,12 @@ use jiff::Timestamp;
 use super::{
     Valid,
     decide::Step,
-    is_set,
     parties::Parties,
     timing::{Calendar, Moment, plus, signed},
 };
 use crate::{
     api::{KeyState, SourceType, ZenAPIKey, ZenAPIKeyStatus, annotation, condition, label, reason},
-    reconcile::{driver::spread, plan::Fact},
+    reconcile::{driver::spread, foreign::is_set, plan::Fact},
 };
 use kube::ResourceExt;
 

@@ -46,15 +46,17 @@ use self::{
     place::{Siblings, adoptable, siblings},
     retire::Retention,
     secret::{Names, Template, held_keys},
-    source::{Given, Missing, given},
+    source::{Given, given},
     timing::Calendar,
 };
 use super::{
     Fresh, Reader, Reconciled,
     error::{CallError, Invalid},
+    foreign::is_set,
     namesake::holds_name,
     plan::{Doomed, Live, Plan},
     record::{farewell::Wish, revival::server_of},
+    source::Missing,
 };
 use crate::{
     api::{
@@ -331,12 +333,6 @@ fn former_secret(key: &ZenAPIKey) -> Option<String> {
     Some(key.status.as_ref()?.secret_ref.as_ref()?.name.clone())
 }
 
-fn is_set(key: &ZenAPIKey, name: &str) -> bool {
-    key.annotations()
-        .get(name)
-        .is_some_and(|value| value == "true")
-}
-
 /// The keys of this id in the Secrets that are ours.
 fn held(seen: &Observed, uid: &str, key: Uuid, account: Uuid, pepper: &Pepper) -> Vec<HeldKey> {
     let secrets = [&seen.secret, &seen.former].into_iter().flatten();
@@ -358,10 +354,7 @@ fn last_number(status: &ZenAPIKeyStatus) -> Option<i64> {
 
 fn missing(why: Missing) -> Invalid {
     match why {
-        Missing::Absent(message) => Invalid {
-            unwatched: true,
-            ..waiting(reason::SOURCE_NOT_FOUND, message)
-        },
+        Missing::Absent(_) => why.into_invalid(),
         Missing::Unusable(message) => stalled(reason::SOURCE_INVALID, message),
     }
 }

@@ -9,14 +9,17 @@ use uuid::Uuid;
 use super::{
     Observed,
     decide::stalled,
-    is_set,
     parties::Parties,
     secret::keys_in,
     source::{Given, Hash, given},
 };
 use crate::{
-    api::{Adoption, SourceType, ZenAPIKey, ZenAPIKeyStatus, annotation, reason},
-    reconcile::{Reader, error::Invalid, foreign::Claim},
+    api::{SourceType, ZenAPIKey, ZenAPIKeyStatus, reason},
+    reconcile::{
+        Reader,
+        error::Invalid,
+        foreign::{Claim, may_adopt},
+    },
 };
 
 /// What older keys of the namespace have.
@@ -128,15 +131,7 @@ pub(super) fn adoptable(key: &ZenAPIKey, seen: &Observed, old: &ZenAPIKeyStatus)
         return None;
     }
     let secret = seen.secret.as_ref().filter(|s| s.controller.is_none())?;
-    let allowed = match key.spec.adoption {
-        Adoption::Never => false,
-        Adoption::IfUnowned => {
-            let wanted = format!("{}/{}", key.namespace()?, key.name_any());
-            let annotations = secret.body.pointer("/metadata/annotations");
-            annotations.and_then(|all| all.get(annotation::ADOPT)?.as_str()) == Some(&wanted)
-        }
-        Adoption::Force => is_set(key, annotation::FORCE),
-    };
+    let allowed = may_adopt(key, key.spec.adoption, secret);
     let found = keys_in(secret).into_iter().next().filter(|_| allowed)?;
     Some(Given {
         id: found.id,

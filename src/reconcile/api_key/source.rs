@@ -1,9 +1,6 @@
 //! Keys that were made elsewhere.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::Value;
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use crate::{
     api::{SourceType, ZenAPIKey},
@@ -11,7 +8,10 @@ use crate::{
         api_key::{ApiKey, KeyDigest, KeySecret, Pepper, Verifier},
         bcrypt::{BcryptHash, NoHash},
     },
-    reconcile::plan::Live,
+    reconcile::{
+        plan::Live,
+        source::{Missing, entry, unusable},
+    },
 };
 
 /// A random key of 32 bytes has fewer different ones once in 10^24.
@@ -40,15 +40,6 @@ impl Hash {
             Self::Bcrypt(hash) => pepper.slow_verifier(account, key, hash),
         }
     }
-}
-
-/// Why there is none.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Missing {
-    /// It is not there yet.
-    Absent(String),
-    /// It is there and cannot be used.
-    Unusable(String),
 }
 
 /// The key that `spec.source` speaks of; `None` where we make it ourselves.
@@ -97,36 +88,8 @@ fn value_from(key: &ZenAPIKey, secret: Option<&Live>) -> Result<Given, Missing> 
         ));
     };
     let from = &from.secret_key_ref;
-    let Some(secret) = secret else {
-        let message = format!(
-            "waits for Secret {} of this namespace to be created",
-            from.name
-        );
-        return Err(Missing::Absent(message));
-    };
-    if secret.body.get("type").and_then(Value::as_str)
-        == Some("kubernetes.io/service-account-token")
-    {
-        return Err(Missing::Unusable(format!(
-            "Secret {} holds a Kubernetes token; keys are not read from such Secrets",
-            from.name
-        )));
-    }
-    let encoded = secret
-        .body
-        .get("data")
-        .and_then(|data| data.get(&from.key)?.as_str());
-    let Some(encoded) = encoded else {
-        let message = format!("waits for entry {} in Secret {}", from.key, from.name);
-        return Err(Missing::Absent(message));
-    };
-    let unusable = |what: &str| {
-        Missing::Unusable(format!(
-            "entry {} of Secret {}: {what}",
-            from.key, from.name
-        ))
-    };
-    let text = Zeroizing::new(STANDARD.decode(encoded).unwrap_or_default());
+    let unusable = |what: &str| unusable(from, what);
+    let text = entry(secret, from)?;
     let text = std::str::from_utf8(&text).map_err(|_| unusable("is not text"))?;
     let key: ApiKey = text.trim().parse().map_err(|why| {
         unusable(&format!(

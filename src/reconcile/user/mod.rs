@@ -21,7 +21,7 @@ use self::{
 use super::{
     Fresh, Reader, Reconciled,
     error::{CallError, Invalid},
-    foreign::Claim,
+    foreign::{Claim, is_set},
     namesake::{Name, name_holder},
     plan::{Child, Doomed, Entries, Fact, Live, Note, Plan, Verdict},
     reader::Passwords,
@@ -102,7 +102,7 @@ impl Reconciled for ZenUser {
             &self.spec.password_from,
             &seen.keyring,
             &seen.passwords,
-            self.is_paused(),
+            is_set(self, annotation::PAUSED),
         ) {
             let from = &from.secret_key_ref;
             let source = read.live(&secrets, &namespace, &from.name).await?;
@@ -170,7 +170,7 @@ impl Reconciled for ZenUser {
             not_accepted: not_accepted(self, &server),
             token: seen.token,
             others: seen.others,
-            paused: self.is_paused(),
+            paused: is_set(self, annotation::PAUSED),
             now,
         })
     }
@@ -215,11 +215,6 @@ impl Reconciled for ZenUser {
 impl ZenUser {
     fn activation_secret(&self) -> Option<&str> {
         self.spec.activation.as_ref()?.secret_name.as_deref()
-    }
-
-    fn is_paused(&self) -> bool {
-        let set = self.annotations().get(annotation::PAUSED);
-        set.is_some_and(|value| value == "true")
     }
 
     fn situation<'a>(

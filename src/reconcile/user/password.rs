@@ -1,11 +1,8 @@
 //! The password in a Secret, compared with the one that is stored.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use kube::ResourceExt;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use crate::{
     api::{SecretKeyRef, ZenUser},
@@ -13,7 +10,11 @@ use crate::{
         api_key::Pepper,
         credential::{Credential, Password, Verifier},
     },
-    reconcile::{plan::Live, reader::Reader},
+    reconcile::{
+        plan::Live,
+        reader::Reader,
+        source::{Missing, entry, unusable},
+    },
 };
 
 /// What there is to be found where the password comes from.
@@ -39,21 +40,17 @@ pub(super) async fn look(
     pepper: &Pepper,
     read: &Reader,
 ) -> Given {
-    let Some(source) = source else {
-        let message = format!(
-            "waits for Secret {} of this namespace to be created",
-            from.name
-        );
-        return Given::Absent(message);
-    };
-    let password = match password(&source, from) {
+    let password = match password(source.as_ref(), from) {
         Ok(password) => password,
-        Err(why) => return why,
+        Err(Missing::Absent(why)) => return Given::Absent(why),
+        Err(Missing::Unusable(why)) => return Given::Unusable(why),
     };
     let Ok(id) = user.uid().unwrap_or_default().parse::<Uuid>() else {
         return Given::Absent("waits for its UID".into());
     };
-    let version = format!("{}/{}/{}", source.uid, source.resource_version, from.key);
+    let at = source.map(|source| (source.uid, source.resource_version));
+    let (uid, at) = at.unwrap_or_default();
+    let version = format!("{uid}/{at}/{}", from.key);
     let stored = match stored {
         Some(Credential::Password(verifier)) => Some(verifier.clone()),
         _ => None,
@@ -96,25 +93,11 @@ fn salt(user: Uuid, version: &str) -> [u8; 16] {
     *salt
 }
 
-fn password(source: &Live, from: &SecretKeyRef) -> Result<Password, Given> {
-    let SecretKeyRef { name, key } = from;
-    if source.body.get("type").and_then(Value::as_str)
-        == Some("kubernetes.io/service-account-token")
-    {
-        let message = format!("Secret {name} holds a Kubernetes token, which is no password");
-        return Err(Given::Unusable(message));
-    }
-    let encoded = source
-        .body
-        .get("data")
-        .and_then(|data| data.get(key)?.as_str());
-    let encoded =
-        encoded.ok_or_else(|| Given::Absent(format!("waits for entry {key} in Secret {name}")))?;
-    let unusable = |why: &str| Given::Unusable(format!("entry {key} of Secret {name}: {why}"));
-    let bytes = Zeroizing::new(STANDARD.decode(encoded).unwrap_or_default());
-    let text = std::str::from_utf8(&bytes).map_err(|_| unusable("is not text"))?;
+fn password(source: Option<&Live>, from: &SecretKeyRef) -> Result<Password, Missing> {
+    let bytes = entry(source, from)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| unusable(from, "is not text"))?;
     // As `kubectl create secret --from-file` brings it.
     let text = text.trim_end_matches(['\n', '\r']);
     text.parse()
-        .map_err(|why: crate::auth::credential::WeakPassword| unusable(&why.to_string()))
+        .map_err(|why: crate::auth::credential::WeakPassword| unusable(from, &why.to_string()))
 }

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use futures::{
-    FutureExt,
+    FutureExt, Stream,
     future::{BoxFuture, join_all},
 };
 use k8s_openapi::api::{
@@ -17,7 +17,10 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Resource,
     core::NamespaceResourceScope,
-    runtime::{reflector, watcher},
+    runtime::{
+        reflector::{self, ObjectRef, Store},
+        watcher,
+    },
 };
 use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
@@ -34,7 +37,7 @@ use super::{
 use crate::{
     api::label,
     reconcile::{
-        Fresh, Reader,
+        Fresh, Reader, Reconciled,
         apply::{Gate, Writer},
         census::Census,
         driver::{self, Tools},
@@ -139,12 +142,14 @@ impl Watches {
         let (keys, key_writer) = reflector::store();
         let (devices, device_writer) = reflector::store();
         let (users, user_writer) = reflector::store();
+        let (declared, declared_writer) = reflector::store();
         let views = Views {
             servers,
             accounts,
             keys,
             devices,
             users,
+            declared,
             secrets: made::View::default(),
         };
         let echoes = Arc::new(Echoes::default());
@@ -156,12 +161,13 @@ impl Watches {
         };
         let r = || Arc::clone(&routes);
         let (to_server, to_account, to_key) = (r(), r(), r());
-        let (to_device, to_user) = (r(), r());
+        let (to_device, to_user, to_secret) = (r(), r(), r());
         start.kind(server_writer, move |seen| to_server.server(&seen));
         start.kind(account_writer, move |seen| to_account.account(&seen));
         start.kind(key_writer, move |seen| to_key.key(&seen));
         start.kind(device_writer, move |seen| to_device.device(&seen));
         start.kind(user_writer, move |seen| to_user.user(&seen));
+        start.kind(declared_writer, move |seen| to_secret.secret(&seen));
         start.made::<Secret>(&views.secrets, r());
         start.made::<Service>(&made::View::default(), r());
         start.made::<ServiceAccount>(&made::View::default(), r());
@@ -202,12 +208,13 @@ impl Watches {
 }
 
 async fn when_synced(views: Views, synced: watch::Sender<bool>) {
-    let all: [BoxFuture<'_, bool>; 6] = [
+    let all: [BoxFuture<'_, bool>; 7] = [
         Box::pin(async { views.servers.wait_until_ready().await.is_ok() }),
         Box::pin(async { views.accounts.wait_until_ready().await.is_ok() }),
         Box::pin(async { views.keys.wait_until_ready().await.is_ok() }),
         Box::pin(async { views.devices.wait_until_ready().await.is_ok() }),
         Box::pin(async { views.users.wait_until_ready().await.is_ok() }),
+        Box::pin(async { views.declared.wait_until_ready().await.is_ok() }),
         Box::pin(views.secrets.wait_until_listed().map(|()| true)),
     ];
     let all = join_all(all).await.into_iter().all(|ready| ready);
@@ -307,55 +314,37 @@ fn controllers(
     // Many keys of one account change at once; it counts them together.
     let counting = pace(4, Duration::from_millis(500));
     let (routes, views) = (&watches.routes, watches.views.clone());
-    let fresh = || SystemRandom;
+    let few = pace(4, Duration::ZERO);
+    let many = pace(keys, Duration::ZERO);
+    // One at a time: they store in one Secret, in the version that they saw.
+    let one = pace(1, Duration::ZERO);
     let work = [
-        driver::run(
-            tools.clone(),
-            settings,
-            fresh,
-            views.servers,
-            routes.servers(),
-            pace(4, Duration::ZERO),
-        )
-        .boxed(),
-        driver::run(
-            tools.clone(),
-            (),
-            fresh,
-            views.accounts,
-            routes.accounts(),
-            counting,
-        )
-        .boxed(),
-        // One at a time: they store in one Secret, in the version that they saw.
-        driver::run(
-            tools.clone(),
-            (),
-            fresh,
-            views.users,
-            routes.users(),
-            pace(1, Duration::ZERO),
-        )
-        .boxed(),
-        driver::run(
-            tools.clone(),
-            (),
-            fresh,
-            views.devices,
-            routes.devices(),
-            pace(4, Duration::ZERO),
-        )
-        .boxed(),
-        driver::run(
-            tools.clone(),
-            (),
-            fresh,
-            views.keys,
-            routes.keys(),
-            pace(keys, Duration::ZERO),
-        )
-        .boxed(),
-        keeper::run(tools, routes.records(), pace(4, Duration::ZERO)).boxed(),
+        controller(&tools, settings, views.servers, routes.servers(), few),
+        controller(&tools, (), views.accounts, routes.accounts(), counting),
+        controller(&tools, (), views.users, routes.users(), one),
+        controller(&tools, (), views.devices, routes.devices(), few),
+        controller(&tools, (), views.keys, routes.keys(), many),
+        controller(&tools, (), views.declared, routes.declared(), many),
+        keeper::run(tools, routes.records(), few).boxed(),
     ];
     join_all(work).map(drop).boxed()
+}
+
+/// The controller of a kind.
+fn controller<K: Reconciled>(
+    tools: &Tools,
+    settings: K::Settings,
+    view: Store<K>,
+    triggers: impl Stream<Item = ObjectRef<K>> + Send + 'static,
+    pace: Pace,
+) -> BoxFuture<'static, ()> {
+    driver::run(
+        tools.clone(),
+        settings,
+        || SystemRandom,
+        view,
+        triggers,
+        pace,
+    )
+    .boxed()
 }

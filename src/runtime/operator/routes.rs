@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 
 use crate::{
     api::{
-        ExternalPerson, Record, ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount, ZenUser, label,
+        ExternalPerson, Record, ZenAPIKey, ZenDevice, ZenSecret, ZenServer, ZenServiceAccount,
+        ZenUser, label,
     },
     reconcile::{
         Reconciled,
@@ -35,6 +36,7 @@ pub struct Routes {
     devices: Triggers<ZenDevice>,
     records: Triggers<Secret>,
     users: Triggers<ZenUser>,
+    declared: Triggers<ZenSecret>,
     known: Mutex<HashMap<Uid, Known>>,
     /// The names of accounts and users, as last seen.
     names: Mutex<HashMap<Uid, String>>,
@@ -65,6 +67,7 @@ impl Routes {
             devices: Triggers::default(),
             records: Triggers::default(),
             users: Triggers::default(),
+            declared: Triggers::default(),
             known: Mutex::default(),
             names: Mutex::default(),
             persons: Mutex::default(),
@@ -105,6 +108,11 @@ impl Routes {
         self.users.listen(&self.views.users)
     }
 
+    /// Declared secrets that need a look, from now on.
+    pub fn declared(&self) -> impl Stream<Item = ObjectRef<ZenSecret>> + Send + use<> {
+        self.declared.listen(&self.views.declared)
+    }
+
     /// No more looks begin.
     pub fn close(&self) {
         self.servers.close();
@@ -113,6 +121,7 @@ impl Routes {
         self.devices.close();
         self.records.close();
         self.users.close();
+        self.declared.close();
     }
 
     /// What was recorded of an object is looked at once that is gone, and once another took it
@@ -167,6 +176,17 @@ impl Routes {
         let device = seen.object();
         if self.asks(seen) {
             self.devices.send(ObjectRef::from_obj(&**device));
+        }
+        if matches!(seen, Seen::Gone(_)) {
+            self.offers(seen, ());
+        }
+    }
+
+    /// A declared secret changed: itself, and nobody else.
+    pub fn secret(&self, seen: &Seen<ZenSecret>) {
+        let secret = seen.object();
+        if self.asks(seen) {
+            self.declared.send(ObjectRef::from_obj(&**secret));
         }
         if matches!(seen, Seen::Gone(_)) {
             self.offers(seen, ());
@@ -291,6 +311,7 @@ impl Routes {
             "ZenServer" => self.servers.send(ObjectRef::new(name).within(namespace)),
             "ZenAPIKey" => self.keys.send(ObjectRef::new(name).within(namespace)),
             "ZenUser" => self.users.send(ObjectRef::new(name).within(namespace)),
+            "ZenSecret" => self.declared.send(ObjectRef::new(name).within(namespace)),
             _ => {}
         }
         if let Some(uid) = &made.made_for
@@ -312,6 +333,9 @@ impl Routes {
         for user in self.views.users.state_filter(|o| is(&o.metadata)) {
             self.users.send(ObjectRef::from_obj(&*user));
         }
+        for secret in self.views.declared.state_filter(|o| is(&o.metadata)) {
+            self.declared.send(ObjectRef::from_obj(&*secret));
+        }
     }
 
     /// The users of a server.
@@ -323,7 +347,7 @@ impl Routes {
         }
     }
 
-    /// The accounts of a server with their keys, and its devices.
+    /// The accounts of a server with their keys, its devices, and what is declared for it.
     fn clients_of(&self, namespace: Option<&str>, server: &str) {
         for account in self.views.accounts.state_filter(|account| {
             account.metadata.namespace.as_deref() == namespace
@@ -337,6 +361,12 @@ impl Routes {
                 && device.spec.server_ref.name == server
         }) {
             self.devices.send(ObjectRef::from_obj(&*device));
+        }
+        for secret in self.views.declared.state_filter(|secret| {
+            secret.metadata.namespace.as_deref() == namespace
+                && secret.spec.server_ref.name == server
+        }) {
+            self.declared.send(ObjectRef::from_obj(&*secret));
         }
     }
 

@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use zenop::{
     api::{
-        KeyState, KindStatus, ZenAPIKey, ZenDevice, ZenServer, ZenServiceAccount, ZenUser,
-        condition,
+        KeyState, KindStatus, ZenAPIKey, ZenDevice, ZenSecret, ZenServer, ZenServiceAccount,
+        ZenUser, condition,
     },
     auth::{
         api_key::{ApiKey, Verifier},
@@ -76,6 +76,14 @@ pub fn password_of(name: &str, password: &str) -> Value {
     })
 }
 
+/// A secret of these entries.
+pub fn secret(name: &str, data: Value) -> Value {
+    json!({
+        "apiVersion": "zenop.dev/v1alpha1", "kind": "ZenSecret", "metadata": {"name": name},
+        "spec": {"serverRef": {"name": "prod"}, "data": data},
+    })
+}
+
 /// The same with another spec field set.
 pub fn with(mut object: Value, path: &str, value: Value) -> Value {
     let mut place = &mut object;
@@ -108,7 +116,14 @@ macro_rules! conditioned {
         }
     )*};
 }
-conditioned!(ZenServer, ZenServiceAccount, ZenAPIKey, ZenDevice, ZenUser);
+conditioned!(
+    ZenServer,
+    ZenServiceAccount,
+    ZenAPIKey,
+    ZenDevice,
+    ZenUser,
+    ZenSecret
+);
 
 /// Whether a condition holds, for the generation that there is. `Ready` means `True`; `Ready=x` means `False` with that
 /// reason; any other, `True` or `False` with that reason.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Site, site::resource};
 
-const KINDS: [(&str, &str); 10] = [
+const KINDS: [(&str, &str); 11] = [
     ("v1", "Secret"),
     ("v1", "ServiceAccount"),
     ("v1", "Service"),
@@ -17,6 +17,7 @@ const KINDS: [(&str, &str); 10] = [
     ("zenop.dev/v1alpha1", "ZenServiceAccount"),
     ("zenop.dev/v1alpha1", "ZenAPIKey"),
     ("zenop.dev/v1alpha1", "ZenUser"),
+    ("zenop.dev/v1alpha1", "ZenSecret"),
 ];
 
 /// Times, versions, addresses.

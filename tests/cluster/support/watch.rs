@@ -37,6 +37,7 @@ impl Watch {
             "ZenAPIKey",
             "ZenDevice",
             "ZenUser",
+            "ZenSecret",
         ];
         let watches = kinds.map(|kind| {
             let resource = resource("zenop.dev/v1alpha1", kind);
