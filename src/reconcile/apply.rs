@@ -336,7 +336,8 @@ impl Writer {
         };
         match call(what, api.delete(&doomed.name, &parameters)).await {
             Ok(_) => Ok(()),
-            Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
+            // Another one, or one that was changed since: it is looked at once more.
             Err(error) => Err(error.into()),
         }
     }

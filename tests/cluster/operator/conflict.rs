@@ -33,6 +33,7 @@ async fn untouched(site: &Site, before: &kube::api::DynamicObject, kind: &str) -
     Ok(())
 }
 
+/// K15.
 #[tokio::test]
 async fn a_foreign_secret_is_left_alone() -> Result<()> {
     site("foreign", async |site| {
@@ -205,6 +206,7 @@ where
     site.check_delivered("main", 1).await.map(drop)
 }
 
+/// K21.
 #[tokio::test]
 async fn of_two_keys_of_one_secret_the_second_waits() -> Result<()> {
     garbage_collector().await?;

@@ -74,6 +74,7 @@ async fn a_deleted_secret_makes_one_new_key() -> Result<()> {
     .await
 }
 
+/// K18, with a new generation.
 #[tokio::test]
 async fn an_altered_key_makes_one_new_key() -> Result<()> {
     let broken = [json!("not a key"), json!(null)];

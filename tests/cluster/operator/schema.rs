@@ -320,6 +320,7 @@ async fn tried(site: &Site, object: &Value) -> Result<kube::api::DynamicObject, 
     api.create(&parameters, &object).await
 }
 
+/// K16, K17.
 #[tokio::test]
 async fn bad_values_are_refused_by_name() -> Result<()> {
     site("bad", async |site| {
@@ -395,6 +396,7 @@ async fn good_values_at_the_bounds_are_taken() -> Result<()> {
     .await
 }
 
+/// K14.
 #[tokio::test]
 async fn an_account_does_not_change_its_server_nor_a_key_its_account() -> Result<()> {
     site("immutable", async |site| {

@@ -139,14 +139,14 @@ impl<'a> Situation<'a> {
     }
 
     fn rotate(&self, keys: &mut [SigningKeyStatus], notes: &mut Vec<Note>) {
-        let until = later(self.now, self.overlap());
+        let until = whole_seconds(later(self.now, self.overlap()));
         if let Some(current) = find(keys, State::Current) {
             current.state = State::Previous;
-            current.valid_until = Some(whole_seconds(until));
+            current.valid_until = Some(until.clone());
         }
         self.promote(keys);
         if let Some(current) = find(keys, State::Current) {
-            notes.push(rotated(&current.kid, until));
+            notes.push(rotated(&current.kid, until.0));
         }
     }
 
