@@ -1,6 +1,7 @@
 //! What is read out of Secrets that others keep.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -9,6 +10,14 @@ use super::{
     plan::{Live, Verdict},
 };
 use crate::api::{SecretKeyRef, reason};
+
+/// How often sources are looked at: no watch shows others' Secrets.
+const LOOK: SignedDuration = SignedDuration::from_secs(30);
+
+/// When what comes from others' Secrets is to be looked at again.
+pub(super) fn next_look(now: Timestamp) -> Timestamp {
+    now.saturating_add(LOOK).unwrap_or(Timestamp::MAX)
+}
 
 /// Why nothing is to be had from a source, in words that do not show what was read.
 #[derive(Debug, PartialEq, Eq)]

@@ -56,7 +56,7 @@ use super::{
     namesake::holds_name,
     plan::{Doomed, Live, Plan},
     record::{farewell::Wish, revival::server_of},
-    source::Missing,
+    source::{Missing, next_look},
 };
 use crate::{
     api::{
@@ -68,9 +68,6 @@ use crate::{
         keyring::Keyring,
     },
 };
-
-/// How often the Secret of another tool is looked at, which no watch shows.
-const SOURCE_LOOK: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
 
 /// What a decision about a key needs.
 #[derive(Debug, Default)]
@@ -388,7 +385,7 @@ impl Valid {
         let has_consumers = !self.object.spec.rotation.consumers.is_empty();
         let rolls = (is_new && has_consumers && status.generation > Some(1)).then_some(soon);
         let source = self.object.spec.source.source_type == SourceType::ValueFrom;
-        let source = source.then(|| timing::plus(self.now, SOURCE_LOOK));
+        let source = source.then(|| next_look(self.now));
         [rotation, rolls, source].into_iter().flatten().collect()
     }
 

@@ -10,7 +10,7 @@ mod target;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt, core::ApiResource};
 use uuid::Uuid;
@@ -25,6 +25,7 @@ use super::{
     error::{CallError, Invalid},
     foreign::{Claim, is_set, may_adopt},
     plan::{Doomed, Fact, Live, Note, Plan, Verdict},
+    source::next_look,
 };
 use crate::{
     api::{
@@ -33,9 +34,6 @@ use crate::{
     },
     auth::keyring::Keyring,
 };
-
-/// How often values are looked at where they come from: no watch shows others' Secrets.
-const SOURCE_LOOK: SignedDuration = SignedDuration::from_secs(30);
 
 /// What a decision about a secret needs.
 #[derive(Debug)]
@@ -369,11 +367,7 @@ impl Valid {
 
     fn deadline(&self) -> Option<Timestamp> {
         let looks = self.object.spec.data.iter().any(|e| e.value_from.is_some());
-        let look = looks.then(|| {
-            self.now
-                .saturating_add(SOURCE_LOOK)
-                .unwrap_or(Timestamp::MAX)
-        });
+        let look = looks.then(|| next_look(self.now));
         let due = self.entries.iter().filter_map(|entry| entry.due);
         due.chain(look).min()
     }

@@ -25,6 +25,7 @@ use super::{
     namesake::{Name, name_holder},
     plan::{Child, Doomed, Entries, Fact, Live, Note, Plan, Verdict},
     reader::Passwords,
+    source::next_look,
 };
 use crate::{
     api::{
@@ -36,9 +37,6 @@ use crate::{
         keyring::Keyring,
     },
 };
-
-/// How often a password is looked at where it comes from: no watch shows others' Secrets.
-const SOURCE_LOOK: SignedDuration = SignedDuration::from_secs(30);
 
 /// What a decision about a user needs.
 #[derive(Debug)]
@@ -187,12 +185,7 @@ impl Reconciled for ZenUser {
         };
         let is_new = matches!(valid.given, Some(Given::New(_)));
         let looks = valid.user.spec.password_from.as_ref();
-        let look = looks.map(|_| {
-            valid
-                .now
-                .saturating_add(SOURCE_LOOK)
-                .unwrap_or(Timestamp::MAX)
-        });
+        let look = looks.map(|_| next_look(valid.now));
         let ends = match &valid.stage {
             Stage::Issue(status) | Stage::Pending(status) => Some(status.expires_at.0),
             Stage::None | Stage::Used(_) | Stage::Expired(_) => None,
