@@ -33,12 +33,14 @@ pub use duration::ApiDuration;
 pub use record::Record;
 pub use reference::reference;
 pub use secret::{
-    Alphabet, DriftPolicy, EntryFrom, EntrySource, EntryStatus, Generate, SecretEntry,
-    SecretTarget, TargetTemplate, ValueRotation, ZenSecret, ZenSecretSpec, ZenSecretStatus,
+    Alphabet, DriftPolicy, EntryFrom, EntrySource, EntryStatus, Generate, OwnerRef, Referrer,
+    SecretEntry, SecretScope, SecretTarget, TargetTemplate, UsedBy, ValueRotation, ZenSecret,
+    ZenSecretSpec, ZenSecretStatus,
 };
 pub use server::{
     Auth, AuthScheme, AuthSecretStatus, ClientSecretFrom, Cors, DeviceAuth, DevicePolicy, External,
-    KeyPolicy, Policy, RateLimit, SecureHeaders, ZenServer, ZenServerSpec, ZenServerStatus,
+    KeyPolicy, Policy, RateLimit, Sealing, SealingStatus, SecureHeaders, ZenServer, ZenServerSpec,
+    ZenServerStatus,
 };
 pub use service_account::{
     KeyCount, ZenServiceAccount, ZenServiceAccountSpec, ZenServiceAccountStatus,

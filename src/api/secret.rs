@@ -10,17 +10,23 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     api_key::SecretKeyRef,
-    common::{Adoption, LocalRef, OBJECT_NAME, conditions, kind_status, unobserved},
+    common::{
+        Adoption, DeletionPolicy, LocalRef, OBJECT_NAME, conditions, kind_status, unobserved,
+    },
+    device::UserKind,
     duration::ApiDuration,
     template,
 };
 
-/// Values of a ZenServer, declared without being written down: each comes from another Secret, or is
-/// generated. They are delivered in one Secret.
+/// Values of a ZenServer, declared without being written down: each comes from another Secret, is
+/// generated, or is written encrypted. They are delivered in one Secret, and shown by ZenML's API to
+/// those who may read them.
 ///
 /// It promises: plaintext is in Secrets alone, never here. The Secret holds all the entries or is not
 /// touched. A generated value stays the same, whatever happens to the Secret, until
-/// `generate.rotation` asks for another.
+/// `generate.rotation` asks for another. Its name belongs to one secret of its scope: of two that
+/// claim it the older has it, and the other reports `NameConflict`. What others refer to is not
+/// deleted before they are.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "zenop.dev",
@@ -32,7 +38,7 @@ use super::{
     namespaced,
     status = "ZenSecretStatus",
     derive = "PartialEq",
-    doc = "ZenSecret declares values without writing them down: each comes from another Secret or is generated. They are delivered in one Secret.",
+    doc = "ZenSecret declares values without writing them down: each comes from another Secret, is generated or encrypted. They are delivered in one Secret, and by ZenML's API.",
     selectable = ".spec.serverRef.name",
     printcolumn(
         name = "Ready",
@@ -40,10 +46,22 @@ use super::{
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
     printcolumn(
+        name = "Scope",
+        type_ = "string",
+        json_path = ".spec.scope",
+        description = "Whether all of the server may read it, or its owner alone"
+    ),
+    printcolumn(
         name = "Keys",
         type_ = "integer",
         json_path = ".status.keyCount",
         description = "How many entries are delivered"
+    ),
+    printcolumn(
+        name = "UsedBy",
+        type_ = "integer",
+        json_path = ".status.usedBy.count",
+        description = "How many objects refer to it"
     ),
     printcolumn(
         name = "Secret",
@@ -78,6 +96,7 @@ use super::{
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("self.serverRef == oldSelf.serverRef", "serverRef cannot change; make a new secret"),
+    validation = ("self.scope != 'User' || has(self.ownerRef)", "scope User needs ownerRef: whose it is"),
     validation = ("!oldSelf.immutable || (self.immutable && self.data == oldSelf.data)", "an immutable secret cannot change; make a new one")
 )]
 pub struct ZenSecretSpec {
@@ -85,7 +104,24 @@ pub struct ZenSecretSpec {
     /// Example: `{name: prod}`.
     pub server_ref: LocalRef,
 
+    /// Its name in ZenML, by which it is referred to: `{{name.key}}`. May change. One with a dot in
+    /// it cannot be referred to. Default: `metadata.name`. Example: `mlflow-login`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
+    pub name: Option<String>,
+
+    /// Who may read and change it through ZenML's API. Where a name is looked up, a secret of the
+    /// one who asks comes before one of the workspace.
+    #[serde(default)]
+    pub scope: SecretScope,
+
+    /// Who made it; the only one who may change its scope, and with scope `User` the only one who
+    /// knows of it. Example: `{name: ana}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_ref: Option<OwnerRef>,
+
     /// What is in the secret. Example: `[{key: cookie, generate: {length: 48}}]`.
+    #[serde(default)]
     #[schemars(schema_with = "entries")]
     pub data: Vec<SecretEntry>,
 
@@ -107,13 +143,47 @@ pub struct ZenSecretSpec {
     /// a backup. A generated entry that it has already keeps its value.
     #[serde(default)]
     pub adoption: Adoption,
+
+    /// What becomes of the Secret when this object is deleted. `Delete`: it goes too. `Retain`: it
+    /// stays, belongs to nobody, and a ZenSecret of the same name may take it over with
+    /// `adoption: IfUnowned`.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// Who may read a secret.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum SecretScope {
+    /// All who are logged in to the server.
+    #[default]
+    Workspace,
+    /// Its owner alone. To all others it does not exist.
+    User,
+}
+
+/// Whose something is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct OwnerRef {
+    /// The kind of identity.
+    #[serde(default)]
+    pub kind: UserKind,
+
+    /// Name of the object. Example: `ana`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub name: String,
+
+    /// Its UID, so that one who gets the name later is not taken for it. ZenML's API writes it.
+    /// Left out, whoever has the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 36))]
+    pub uid: Option<String>,
 }
 
 /// One value, and where it comes from.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("has(self.valueFrom) != has(self.generate)", "each entry needs exactly one of valueFrom, generate")
+    validation = ("[has(self.valueFrom), has(self.generate), has(self.encrypted)].filter(x, x).size() == 1", "each entry needs exactly one of valueFrom, generate, encrypted")
 )]
 pub struct SecretEntry {
     /// Name of the entry. Example: `password`.
@@ -128,6 +198,17 @@ pub struct SecretEntry {
     /// The operator draws the value, once. Example: `{length: 48}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generate: Option<Generate>,
+
+    /// The value, encrypted so that only the server's operator can read it: what `kubectl zen secret
+    /// seal` writes. An armored age file (age-encryption.org) for `status.sealing.recipient` of the
+    /// ZenServer. It is good for this entry of this object alone. Example:
+    /// `-----BEGIN AGE ENCRYPTED FILE-----…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 64, max = 131_072),
+        regex(pattern = r"^-----BEGIN AGE ENCRYPTED FILE-----\r?\n")
+    )]
+    pub encrypted: Option<String>,
 }
 
 /// A place where a value is kept.
@@ -259,7 +340,7 @@ pub struct ZenSecretStatus {
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
 
-    /// Ready, Reconciling, Stalled, Drifted, Conflict, Paused.
+    /// Ready, Reconciling, Stalled, Drifted, Conflict, NameConflict, InUse, Paused.
     #[serde(default)]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
@@ -281,6 +362,37 @@ pub struct ZenSecretStatus {
     /// When a value last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_changed_time: Option<Time>,
+
+    /// Who refers to it.
+    #[serde(default)]
+    pub used_by: UsedBy,
+}
+
+/// Who refers to a secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UsedBy {
+    /// How many objects.
+    #[serde(default)]
+    pub count: i32,
+
+    /// The first twenty of them by kind and name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub refs: Vec<Referrer>,
+}
+
+/// An object that refers to a secret.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub struct Referrer {
+    /// Its kind. Example: `ZenComponent`.
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// Its name. Example: `tracker`.
+    #[schemars(length(max = 253))]
+    pub name: String,
 }
 
 /// A delivered value.
@@ -315,6 +427,8 @@ pub enum EntrySource {
     ValueFrom,
     /// It was drawn.
     Generated,
+    /// It is written encrypted in the spec.
+    Encrypted,
 }
 
 kind_status!(ZenSecretStatus, |status| status
@@ -330,11 +444,18 @@ impl Default for ZenSecretStatus {
             keys: Vec::new(),
             key_count: 0,
             last_changed_time: None,
+            used_by: UsedBy::default(),
         }
     }
 }
 
 impl ZenSecret {
+    /// Its name in ZenML: `spec.name`, else `metadata.name`.
+    pub fn zenml_name(&self) -> &str {
+        let name = self.spec.name.as_deref();
+        name.or(self.metadata.name.as_deref()).unwrap_or_default()
+    }
+
     /// The Secret that is made of it: `spec.target.secretName`, else `metadata.name`.
     pub fn secret_name(&self) -> &str {
         let target = self.spec.target.secret_name.as_deref();
@@ -355,20 +476,19 @@ fn thirty_two() -> i32 {
     32
 }
 
-/// At least one and at most 64, each name once.
 fn entries(generator: &mut SchemaGenerator) -> Schema {
-    by_name(&generator.subschema_for::<SecretEntry>(), "key", 1)
+    by_name(&generator.subschema_for::<SecretEntry>(), "key")
 }
 
 fn entry_statuses(generator: &mut SchemaGenerator) -> Schema {
-    by_name(&generator.subschema_for::<EntryStatus>(), "name", 0)
+    by_name(&generator.subschema_for::<EntryStatus>(), "name")
 }
 
-fn by_name(item: &Schema, name: &str, fewest: u32) -> Schema {
+/// At most 64, each name once.
+fn by_name(item: &Schema, name: &str) -> Schema {
     json_schema!({
         "type": "array",
         "items": item,
-        "minItems": fewest,
         "maxItems": 64,
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": [name],

@@ -95,6 +95,42 @@ pub struct ZenServerSpec {
     /// Security headers of every answer.
     #[serde(default)]
     pub secure_headers: SecureHeaders,
+
+    /// The key that values are sealed for which stand encrypted in a ZenSecret.
+    #[serde(default)]
+    pub sealing: Sealing,
+}
+
+/// How the key is replaced that values are sealed for. What was sealed for an earlier one can be read
+/// as long as the Secret `<name>-sealing` is there: keep a backup of it.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("duration(self.rotateEvery) >= duration('24h') && duration(self.rotateEvery) <= duration('87600h')", "rotateEvery must be between 24h and 87600h")
+)]
+pub struct Sealing {
+    /// How long values are sealed for the same key. Example: `8760h`.
+    #[serde(default = "sealed_for")]
+    pub rotate_every: ApiDuration,
+
+    /// Another value than the one handled last makes another key, once. It is also how a new one is
+    /// made when the Secret with the keys is lost for good. Example: `"2026-11-23"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub trigger: Option<String>,
+}
+
+impl Default for Sealing {
+    fn default() -> Self {
+        Self {
+            rotate_every: sealed_for(),
+            trigger: None,
+        }
+    }
+}
+
+fn sealed_for() -> ApiDuration {
+    ApiDuration::from_secs(8760 * 3600)
 }
 
 /// What accounts and keys may be like.
@@ -648,6 +684,10 @@ pub struct ZenServerStatus {
     #[schemars(length(max = 32))]
     pub signing_keys: Vec<SigningKeyStatus>,
 
+    /// What values are sealed for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealing: Option<SealingStatus>,
+
     /// When the next key is to sign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_signing_key_time: Option<Time>,
@@ -656,6 +696,27 @@ pub struct ZenServerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub last_handled_signing_trigger: Option<String>,
+}
+
+/// The key that values are sealed for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SealingStatus {
+    /// The public key, as age writes it. Example: `age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p`.
+    #[schemars(length(min = 62, max = 62))]
+    pub recipient: String,
+
+    /// When it was made.
+    pub created_time: Time,
+
+    /// How many keys there are that open what was sealed.
+    #[serde(default)]
+    pub keys: i32,
+
+    /// The last `spec.sealing.trigger` that was acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub trigger: Option<String>,
 }
 
 /// Which auth Secret is the server's: a fact that only the operator could have recorded.
@@ -714,6 +775,7 @@ impl Default for ZenServerStatus {
             selector: None,
             auth_secret: None,
             signing_keys: Vec::new(),
+            sealing: None,
             next_signing_key_time: None,
             last_handled_signing_trigger: None,
         }
@@ -730,6 +792,12 @@ impl ZenServer {
     pub fn passwords_secret_name(&self) -> String {
         let name = self.metadata.name.as_deref().unwrap_or_default();
         format!("{name}-passwords")
+    }
+
+    /// Name of the Secret with the keys that open what was sealed.
+    pub fn sealing_secret_name(&self) -> String {
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        format!("{name}-sealing")
     }
 
     /// Whether nobody reported yet on its spec as it is now.

@@ -51,7 +51,7 @@ impl Keyset {
         self.keys.push(Stored {
             kid: kid.clone(),
             alg: "EdDSA".into(),
-            seed: hex::encode(seed.as_ref()),
+            seed: hex::encode(seed.as_slice()),
         });
         kid
     }

@@ -18,6 +18,7 @@ pub mod principal;
 mod roster;
 pub mod scheme;
 pub mod seal;
+pub mod sealed;
 pub mod secret_value;
 pub mod token;
 mod user;
