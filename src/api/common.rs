@@ -117,6 +117,10 @@ pub mod reason {
     pub const CONFLICT: &str = "Conflict";
     /// Somebody changed or deleted the Secret, and `driftPolicy` is `Report`.
     pub const DRIFTED: &str = "Drifted";
+    /// A sealed entry cannot be opened.
+    pub const NOT_OPENED: &str = "NotOpened";
+    /// The keys that open sealed entries were there and are gone.
+    pub const SEALING_KEY_LOST: &str = "SealingKeyLost";
     /// The Secret is immutable, and what it is to hold is not what it was made of.
     pub const IMMUTABLE: &str = "Immutable";
     /// The server's auth Secret was there and is gone.

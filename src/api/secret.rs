@@ -179,6 +179,14 @@ pub struct OwnerRef {
     pub uid: Option<String>,
 }
 
+impl OwnerRef {
+    /// Whether the two may be the same one: where either says no UID, the name decides.
+    pub fn may_be(&self, other: &Self) -> bool {
+        let both = self.uid.as_ref().zip(other.uid.as_ref());
+        self.kind == other.kind && self.name == other.name && both.is_none_or(|(a, b)| a == b)
+    }
+}
+
 /// One value, and where it comes from.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

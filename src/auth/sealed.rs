@@ -35,6 +35,9 @@ pub const MOST_VALUE: usize = 90 * 1024;
 /// How often a key is tried for one text. Who writes it says for how many recipients it is.
 const MOST_TRIES: u32 = 256;
 
+/// The entry of the Secret `<server>-sealing` that holds the keys which open.
+pub const OPENING_KEYS_ENTRY: &str = "keys.txt";
+
 const FORMAT: &str = "zenop.dev/sealed/1";
 
 /// Which entry of which ZenSecret a value is for.

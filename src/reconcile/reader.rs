@@ -22,13 +22,19 @@ use super::{
     error::CallError,
     made::{self, Made},
     plan::{Doomed, Live},
+    secret::SecretNames,
 };
 use crate::{
     api::{
         Record, ZenAPIKey, ZenDevice, ZenSecret, ZenServer, ZenServiceAccount, ZenUser,
         is_object_name,
     },
-    auth::{api_key::Print, credential::Credential, keyring::Keyring},
+    auth::{
+        api_key::Print,
+        credential::Credential,
+        keyring::Keyring,
+        sealed::{OPENING_KEYS_ENTRY, OpeningKeys},
+    },
 };
 
 /// Reads for passes of every kind.
@@ -37,6 +43,8 @@ pub struct Reader {
     views: Views,
     /// By the server's UID, with the Secret that each was read from.
     keyrings: Mutex<HashMap<String, Read>>,
+    /// By the server's UID, with the version of the Secret that each was read from.
+    opening: Mutex<HashMap<String, (Arc<Made>, Arc<OpeningKeys>)>>,
     /// By the server's UID.
     passwords: Mutex<HashMap<String, Arc<Passwords>>>,
     /// By user: the version of a source whose password was found to be the one that is stored.
@@ -74,6 +82,8 @@ pub struct Views {
     pub users: Store<ZenUser>,
     /// All secrets that are declared.
     pub declared: Store<ZenSecret>,
+    /// Which of them has which name.
+    pub secret_names: SecretNames,
     /// The Secrets that we made; their content stays at the API server.
     pub secrets: made::View,
 }
@@ -85,6 +95,7 @@ impl Reader {
             client,
             views,
             keyrings: Mutex::default(),
+            opening: Mutex::default(),
             passwords: Mutex::default(),
             proven: Mutex::default(),
         }
@@ -192,6 +203,45 @@ impl Reader {
                 .insert(uid, (seen, Arc::clone(keyring)));
         }
         Ok(keyring)
+    }
+
+    /// The keys that open what was sealed for a server, read again only when the Secret changed.
+    ///
+    /// `None` while there is none that is the server's and can be read.
+    ///
+    /// # Errors
+    /// If the API server does not say.
+    pub async fn opening_keys(
+        &self,
+        server: &ZenServer,
+    ) -> Result<Option<Arc<OpeningKeys>>, CallError> {
+        let (Some(uid), Some(namespace)) = (server.uid(), server.namespace()) else {
+            return Ok(None);
+        };
+        let name = server.sealing_secret_name();
+        let seen = self.views.secrets.get(&namespace, &name);
+        let Some(seen) = seen.filter(|seen| seen.owner().is_some_and(|owner| **owner == *uid))
+        else {
+            return Ok(None);
+        };
+        if let Some((at, keys)) = self.opening.lock().get(&uid)
+            && at.version == seen.version
+        {
+            return Ok(Some(Arc::clone(keys)));
+        }
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        let what = || format!("get Secret {namespace}/{name}");
+        let secret = call(what, api.get_opt(&name)).await?;
+        let keys = secret.and_then(|secret| {
+            let data = secret.data.unwrap_or_default();
+            let text = data.get(OPENING_KEYS_ENTRY)?;
+            let text = std::str::from_utf8(&text.0).ok()?;
+            OpeningKeys::read(text).ok().map(Arc::new)
+        });
+        if let Some(keys) = &keys {
+            self.opening.lock().insert(uid, (seen, Arc::clone(keys)));
+        }
+        Ok(keys)
     }
 
     /// The record of the object with this UID, if there is one, as watched.

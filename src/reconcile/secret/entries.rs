@@ -6,13 +6,16 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{generated::Generated, stalled};
+use super::{generated::Generated, stalled, waiting};
 use crate::{
     api::{
         Alphabet, EntrySource, Generate, SecretEntry, SecretKeyRef, ValueRotation, ZenSecret,
         label, reason,
     },
-    auth::secret_value::{ALPHANUMERIC, HEX, SYMBOLS, draw},
+    auth::{
+        sealed::{NotOpened, OpeningKeys, Place},
+        secret_value::{ALPHANUMERIC, HEX, SYMBOLS, draw},
+    },
     reconcile::{
         Fresh,
         error::Invalid,
@@ -77,6 +80,8 @@ impl Entry {
 pub(super) struct Known<'a> {
     /// By name, the Secrets of others.
     pub sources: &'a BTreeMap<String, Option<Live>>,
+    /// What opens the entries that are sealed.
+    pub opening: Option<&'a OpeningKeys>,
     /// What was drawn.
     pub generated: &'a Generated,
     /// What the Secret holds that is made of it.
@@ -113,28 +118,65 @@ pub(super) fn resolve(secret: &ZenSecret, known: &Known<'_>) -> Result<Vec<Entry
 
 impl Known<'_> {
     fn entry(&self, secret: &ZenSecret, wanted: &SecretEntry) -> Result<Entry, Invalid> {
-        match (&wanted.value_from, &wanted.generate) {
-            (Some(from), None) => {
+        let given = |source, value| Entry {
+            name: wanted.key.clone(),
+            source,
+            wanted: Wanted::Known(value),
+            trigger: None,
+            drawn: None,
+            due: None,
+        };
+        match (&wanted.value_from, &wanted.generate, &wanted.encrypted) {
+            (Some(from), None, None) => {
                 let value = self.taken(&from.secret_key_ref);
-                Ok(Entry {
-                    name: wanted.key.clone(),
-                    source: EntrySource::ValueFrom,
-                    wanted: Wanted::Known(value.map_err(Missing::into_invalid)?),
-                    trigger: None,
-                    drawn: None,
-                    due: None,
-                })
+                let value = value.map_err(Missing::into_invalid)?;
+                Ok(given(EntrySource::ValueFrom, value))
             }
-            (None, Some(how)) => self.drawn(secret, &wanted.key, how),
+            (None, Some(how), None) => self.drawn(secret, &wanted.key, how),
+            (None, None, Some(text)) => {
+                let value = self.opened(secret, &wanted.key, text)?;
+                Ok(given(EntrySource::Encrypted, value))
+            }
             // The schema refuses it too.
-            (None, None) | (Some(_), Some(_)) => {
+            _ => {
                 let message = format!(
-                    "spec.data[{}] needs exactly one of valueFrom, generate",
+                    "spec.data[{}] needs exactly one of valueFrom, generate, encrypted",
                     wanted.key
                 );
                 Err(stalled(reason::INVALID_SPEC, message))
             }
         }
+    }
+
+    fn opened(
+        &self,
+        secret: &ZenSecret,
+        entry: &str,
+        text: &str,
+    ) -> Result<Zeroizing<Vec<u8>>, Invalid> {
+        let server = &secret.spec.server_ref.name;
+        let Some(keys) = self.opening else {
+            let message = format!(
+                "waits for Secret {server}-sealing with the keys that open spec.data[{entry}]; see \
+                 kubectl describe zenserver {server}"
+            );
+            return Err(waiting(reason::SERVER_NOT_READY, message));
+        };
+        let object = secret.metadata.name.as_deref().unwrap_or_default();
+        keys.open(&Place { object, entry }, text).map_err(|why| {
+            let remedy = match why {
+                NotOpened::UnknownKey => format!(
+                    ", or not any more: put Secret {server}-sealing back from a backup if one was \
+                     lost"
+                ),
+                NotOpened::Malformed | NotOpened::Elsewhere => String::new(),
+            };
+            let message = format!(
+                "spec.data[{entry}].encrypted cannot be read: {why}{remedy}. Seal the value for this \
+                 entry with kubectl zen secret seal {object}"
+            );
+            stalled(reason::NOT_OPENED, message)
+        })
     }
 
     fn taken(&self, from: &SecretKeyRef) -> Result<Zeroizing<Vec<u8>>, Missing> {

@@ -6,6 +6,7 @@
 
 mod entries;
 mod generated;
+mod names;
 mod target;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -15,6 +16,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt, core::ApiResource};
 use uuid::Uuid;
 
+pub use self::names::SecretNames;
 use self::{
     entries::{Entry, Known, Wanted, resolve},
     generated::{Generated, is_marked},
@@ -24,6 +26,7 @@ use super::{
     Fresh, Reader, Reconciled,
     error::{CallError, Invalid},
     foreign::{Claim, is_set, may_adopt},
+    namesake::Name,
     plan::{Doomed, Fact, Live, Note, Plan, Verdict},
     source::next_look,
 };
@@ -32,14 +35,17 @@ use crate::{
         Adoption, EntryStatus, ZenSecret, ZenSecretStatus, ZenServer, annotation, condition,
         reason, whole_seconds,
     },
-    auth::keyring::Keyring,
+    auth::{keyring::Keyring, sealed::OpeningKeys},
 };
 
 /// What a decision about a secret needs.
 #[derive(Debug)]
 pub struct Observed {
     server: Option<Arc<ZenServer>>,
+    name: Name,
     keyring: Option<Arc<Keyring>>,
+    /// What opens the entries that are sealed.
+    opening: Option<Arc<OpeningKeys>>,
     /// By name, the Secrets that values come from.
     sources: BTreeMap<String, Option<Live>>,
     generated: Option<Live>,
@@ -88,9 +94,16 @@ impl Reconciled for ZenSecret {
         let others = read.other_secrets(&namespace, &self.uid().unwrap_or_default(), target);
         let others = others.into_iter().map(|(doomed, _)| doomed);
         let draws = self.spec.data.iter().any(|entry| entry.generate.is_some());
+        let seals = self.spec.data.iter().any(|entry| entry.encrypted.is_some());
+        let opening = match &server {
+            Some(server) if seals => read.opening_keys(server).await?,
+            Some(_) | None => None,
+        };
         Ok(Observed {
             server,
+            name: read.views().secret_names.holder(self),
             keyring,
+            opening,
             sources,
             target: read.live(&secrets, &namespace, target).await?,
             generated: match draws {
@@ -104,6 +117,9 @@ impl Reconciled for ZenSecret {
     }
 
     fn validate(&self, seen: Observed, (): &(), now: Timestamp) -> Result<Valid, Invalid> {
+        if let Name::HeldBy(holder) = &seen.name {
+            return Err(self.name_conflict(holder));
+        }
         let server_name = &self.spec.server_ref.name;
         if seen.server.is_none() {
             let message =
@@ -130,6 +146,7 @@ impl Reconciled for ZenSecret {
         let print = |name: &str, value: &[u8]| pepper.value_fingerprint(id, name, value);
         let known = Known {
             sources: &seen.sources,
+            opening: seen.opening.as_deref(),
             generated: &drawn,
             delivered: &values,
             adopted,
@@ -211,6 +228,27 @@ impl ZenSecret {
         let remedy =
             "set spec.target.secretName to another name, or take it over with spec.adoption";
         claim(remedy).check("Secret", target, seen.target.as_ref().filter(|_| !adopted))
+    }
+
+    fn name_conflict(&self, holder: &str) -> Invalid {
+        let message = format!(
+            "the name {:?} belongs to the older ZenSecret {holder} of the same scope; set spec.name \
+             to another, or delete that one",
+            self.zenml_name()
+        );
+        Invalid {
+            facts: vec![Fact {
+                condition: condition::NAME_CONFLICT,
+                holds: true,
+                reason: reason::NAME_CONFLICT,
+                message: message.clone(),
+            }],
+            verdict: Verdict::Stalled {
+                reason: reason::NAME_CONFLICT,
+                message,
+            },
+            unwatched: false,
+        }
     }
 
     /// What was delivered stays as it is.

@@ -1,10 +1,12 @@
 //! ZenServer: the auth Secret, made once, and the pods with all that they need.
 //!
 //! It promises: the pepper is made once, and never again while status remembers it; keys that sign
-//! tokens are rotated without a token that is refused for it; pods run under the restricted Pod
+//! tokens are rotated without a token that is refused for it; so are those that values are sealed for,
+//! and none of them is ever deleted; pods run under the restricted Pod
 //! Security Standard, with rights on this namespace's identities and their own two Secrets only.
 
 mod children;
+mod sealing;
 mod signing;
 
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use zeroize::Zeroizing;
 
 use self::{
     children::{AuthSecret, Parts, auth_secret_resource, resources},
+    sealing::Kept,
     signing::{Situation, Turn},
 };
 use super::{
@@ -47,6 +50,7 @@ pub struct Settings {
 pub struct Observed {
     auth_secret: Option<Live>,
     passwords: Option<Live>,
+    sealing: Option<Live>,
     /// Users who are no more, by their entries among the passwords.
     forgotten: Vec<String>,
     client_secret: Option<Live>,
@@ -59,6 +63,7 @@ pub struct Valid {
     settings: Settings,
     auth_secret: Option<(Live, AuthSecret)>,
     passwords: Option<Live>,
+    sealing: Option<Live>,
     forgotten: Vec<String>,
     /// The message, if the secret for the provider may not be used.
     withheld: Option<String>,
@@ -81,6 +86,9 @@ impl Reconciled for ZenServer {
         let passwords = read
             .live(&secret, &namespace, &self.passwords_secret_name())
             .await?;
+        let sealing = read
+            .live(&secret, &namespace, &self.sealing_secret_name())
+            .await?;
         let client_secret = match self.client_secret() {
             Some(from) => read.live(&secret, &namespace, &from.name).await?,
             None => None,
@@ -97,6 +105,7 @@ impl Reconciled for ZenServer {
         Ok(Observed {
             auth_secret,
             passwords,
+            sealing,
             forgotten,
             client_secret,
             rest,
@@ -119,6 +128,7 @@ impl Reconciled for ZenServer {
         let secrets = [
             (&kind, &*self.auth_secret_name(), &seen.auth_secret),
             (&kind, &*self.passwords_secret_name(), &seen.passwords),
+            (&kind, &*self.sealing_secret_name(), &seen.sealing),
         ];
         let claim = Claim {
             kind: "ZenServer",
@@ -135,6 +145,7 @@ impl Reconciled for ZenServer {
             settings: settings.clone(),
             auth_secret,
             passwords: seen.passwords,
+            sealing: seen.sealing,
             forgotten: seen.forgotten,
             withheld: withheld(self, seen.client_secret.as_ref()),
             rest: seen.rest,
@@ -142,23 +153,29 @@ impl Reconciled for ZenServer {
         })
     }
 
-    fn plan(valid: Valid, fresh: &mut impl Fresh) -> Plan<ZenServerStatus> {
+    fn plan(mut valid: Valid, fresh: &mut impl Fresh) -> Plan<ZenServerStatus> {
         let auth = valid.secrets(fresh);
+        let kept = valid.sealing.take().map(Kept::read);
+        let sealing = sealing::turn(&valid.server, kept, fresh, valid.now);
         let parts = Parts {
             server: &valid.server,
             settings: &valid.settings,
             provides_secret: valid.withheld.is_none(),
         };
         let pods = Pods::of(&valid);
-        let verdict = valid.verdict(&pods);
+        let verdict = sealing.lost.unwrap_or_else(|| valid.verdict(&pods));
         // No watch shows others' Secrets.
         let soon = valid.now.saturating_add(SignedDuration::from_secs(30));
         let look = valid.withheld.as_ref().and(soon.ok());
-        let status = valid.status(&parts, &pods, &auth);
+        let status = ZenServerStatus {
+            sealing: sealing.status,
+            ..valid.status(&parts, &pods, &auth)
+        };
         let forgotten = valid.without_forgotten();
         let passwords = valid.server.passwords_secret_name();
         let passwords = children::passwords_secret(&passwords, valid.passwords);
         let mut children = vec![auth.child, passwords];
+        children.extend(sealing.child);
         for (resource, live) in valid.rest {
             let body = parts.body(&resource.kind);
             let name = valid.server.name_any();
@@ -183,17 +200,24 @@ impl Reconciled for ZenServer {
         let told = insecure.as_ref().filter(|_| valid.server.is_changed());
         let mut notes = auth.turn.notes;
         notes.extend(auth.is_new.then(made_auth_secret));
+        notes.extend(sealing.note);
         notes.extend(told.map(told_insecure));
         Plan {
             record,
             children,
-            entries: auth.entry.into_iter().chain(forgotten).collect(),
+            entries: [auth.entry, sealing.entry, forgotten]
+                .into_iter()
+                .flatten()
+                .collect(),
             prune: Vec::new(),
             restarts: Vec::new(),
             verdict,
             facts: std::iter::once(pods.available()).chain(insecure).collect(),
             notes,
-            deadline: look.into_iter().chain([auth.turn.deadline]).min(),
+            deadline: [look, sealing.deadline, Some(auth.turn.deadline)]
+                .into_iter()
+                .flatten()
+                .min(),
             status,
         }
     }

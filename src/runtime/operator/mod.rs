@@ -49,6 +49,7 @@ use crate::{
         queue::Pace,
         reader::Views,
         record::keeper,
+        secret::SecretNames,
         server,
         watch::{Seen, keeper, metadata, objects, watch as follow},
     },
@@ -150,6 +151,7 @@ impl Watches {
             devices,
             users,
             declared,
+            secret_names: SecretNames::default(),
             secrets: made::View::default(),
         };
         let echoes = Arc::new(Echoes::default());
@@ -214,7 +216,11 @@ async fn when_synced(views: Views, synced: watch::Sender<bool>) {
         Box::pin(async { views.keys.wait_until_ready().await.is_ok() }),
         Box::pin(async { views.devices.wait_until_ready().await.is_ok() }),
         Box::pin(async { views.users.wait_until_ready().await.is_ok() }),
-        Box::pin(async { views.declared.wait_until_ready().await.is_ok() }),
+        Box::pin(async {
+            let ready = views.declared.wait_until_ready().await.is_ok();
+            views.secret_names.wait_until_knows(&views.declared).await;
+            ready
+        }),
         Box::pin(views.secrets.wait_until_listed().map(|()| true)),
     ];
     let all = join_all(all).await.into_iter().all(|ready| ready);

@@ -182,9 +182,12 @@ impl Routes {
         }
     }
 
-    /// A declared secret changed: itself, and nobody else.
+    /// A declared secret changed: itself, and those who want its name or the one it had.
     pub fn secret(&self, seen: &Seen<ZenSecret>) {
         let secret = seen.object();
+        for other in self.views.secret_names.note(seen) {
+            self.declared.send(other);
+        }
         if self.asks(seen) {
             self.declared.send(ObjectRef::from_obj(&**secret));
         }
@@ -299,6 +302,7 @@ impl Routes {
             // included.
             match made.name().strip_prefix(name) {
                 Some("-passwords") => self.users_of(Some(namespace), name),
+                Some("-sealing") => self.sealed_of(namespace, name),
                 _ => self.clients_of(Some(namespace), name),
             }
         }
@@ -365,6 +369,21 @@ impl Routes {
         for secret in self.views.declared.state_filter(|secret| {
             secret.metadata.namespace.as_deref() == namespace
                 && secret.spec.server_ref.name == server
+        }) {
+            self.declared.send(ObjectRef::from_obj(&*secret));
+        }
+    }
+
+    /// The ZenSecrets with sealed entries of a server.
+    fn sealed_of(&self, namespace: &str, server: &str) {
+        for secret in self.views.declared.state_filter(|secret| {
+            secret.metadata.namespace.as_deref() == Some(namespace)
+                && secret.spec.server_ref.name == server
+                && secret
+                    .spec
+                    .data
+                    .iter()
+                    .any(|entry| entry.encrypted.is_some())
         }) {
             self.declared.send(ObjectRef::from_obj(&*secret));
         }

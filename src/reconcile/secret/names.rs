@@ -1,0 +1,303 @@
+//! Which ZenSecret has a name, found without a look at all of them.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{
+    ResourceExt,
+    runtime::reflector::{ObjectRef, Store},
+};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::{
+    api::{OwnerRef, SecretScope, ZenSecret},
+    reconcile::{namesake::Name, watch::Seen},
+};
+
+/// The names that ZenSecrets want, by server. Clones are the same index.
+#[derive(Clone)]
+pub struct SecretNames {
+    index: Arc<RwLock<Index>>,
+    /// How many ZenSecrets it knows.
+    known: watch::Sender<usize>,
+}
+
+impl Default for SecretNames {
+    fn default() -> Self {
+        Self {
+            index: Arc::default(),
+            known: watch::Sender::new(0),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Index {
+    by_name: HashMap<Wanted, Vec<Claimant>>,
+    wanted: HashMap<Arc<str>, Wanted>,
+}
+
+/// A name of a server, in any scope.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Wanted {
+    namespace: Arc<str>,
+    server: Arc<str>,
+    name: Arc<str>,
+}
+
+impl Wanted {
+    fn new(namespace: &str, server: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.into(),
+            server: server.into(),
+            name: name.into(),
+        }
+    }
+
+    fn of(secret: &ZenSecret) -> Self {
+        let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
+        Self::new(namespace, &secret.spec.server_ref.name, secret.zenml_name())
+    }
+}
+
+/// A ZenSecret that wants a name.
+#[derive(Clone, PartialEq, Eq)]
+struct Claimant {
+    /// Who was first; every observer agrees.
+    seniority: (Option<Time>, Arc<str>),
+    object: Box<str>,
+    /// Whose alone it is; nobody's in scope `Workspace`.
+    owner: Option<OwnerRef>,
+}
+
+impl Claimant {
+    fn of(secret: &ZenSecret, uid: Arc<str>) -> Self {
+        Self {
+            seniority: (secret.creation_timestamp(), uid),
+            object: secret.name_any().into(),
+            owner: owner(secret).cloned(),
+        }
+    }
+
+    fn is_in_scope_of(&self, owner: Option<&OwnerRef>) -> bool {
+        match (&self.owner, owner) {
+            (None, None) => true,
+            (Some(one), Some(other)) => one.may_be(other),
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+}
+
+/// Whose alone a secret is.
+fn owner(secret: &ZenSecret) -> Option<&OwnerRef> {
+    let is_private = secret.spec.scope == SecretScope::User;
+    secret.spec.owner_ref.as_ref().filter(|_| is_private)
+}
+
+impl SecretNames {
+    /// Returns once it knows all that a view shows, which is told of them a moment later.
+    pub async fn wait_until_knows(&self, all: &Store<ZenSecret>) {
+        // An error means that the sender is gone, which we hold.
+        let known = |known: &usize| *known >= all.len();
+        let _ = self.known.subscribe().wait_for(known).await;
+    }
+
+    /// Takes in a change. Returns the others that want the name which it has, or had before, if
+    /// the change concerns them.
+    pub fn note(&self, seen: &Seen<ZenSecret>) -> Vec<ObjectRef<ZenSecret>> {
+        let secret = seen.object();
+        let uid: Arc<str> = secret.metadata.uid.as_deref().unwrap_or_default().into();
+        let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
+        let mut index = self.index.write();
+        let before = index.take(&uid);
+        let mut concerned: Vec<Box<str>> = Vec::new();
+        let is_there = matches!(seen, Seen::Changed(_));
+        let now = is_there.then(|| (Wanted::of(secret), Claimant::of(secret, uid)));
+        if before == now {
+            if let Some((wanted, claimant)) = now {
+                index.put(wanted, claimant);
+            }
+            return Vec::new();
+        }
+        for (wanted, _) in before.iter().chain(&now) {
+            let others = index.by_name.get(wanted).into_iter().flatten();
+            concerned.extend(others.map(|other| other.object.clone()));
+        }
+        if let Some((wanted, claimant)) = now {
+            index.put(wanted, claimant);
+        }
+        self.known.send_replace(index.wanted.len());
+        let concerned = concerned.iter();
+        concerned
+            .map(|name| ObjectRef::new(name).within(namespace))
+            .collect()
+    }
+
+    /// Who has the name that a secret wants.
+    pub(in crate::reconcile) fn holder(&self, secret: &ZenSecret) -> Name {
+        let uid: Arc<str> = secret.metadata.uid.as_deref().unwrap_or_default().into();
+        let one = Claimant::of(secret, uid);
+        let index = self.index.read();
+        let all = index.by_name.get(&Wanted::of(secret));
+        let older = all.into_iter().flatten().filter(|other| {
+            other.seniority < one.seniority && other.is_in_scope_of(one.owner.as_ref())
+        });
+        let oldest = older.min_by(|a, b| a.seniority.cmp(&b.seniority));
+        oldest.map_or(Name::Own, |other| Name::HeldBy(other.object.to_string()))
+    }
+
+    /// The object that has a name of a server where `asks` looks it up: among the secrets of that
+    /// owner first, then among those of the workspace.
+    pub fn find(
+        &self,
+        namespace: &str,
+        server: &str,
+        asks: Option<&OwnerRef>,
+        name: &str,
+    ) -> Option<ObjectRef<ZenSecret>> {
+        let index = self.index.read();
+        let all = index.by_name.get(&Wanted::new(namespace, server, name))?;
+        let oldest_of = |owner: Option<&OwnerRef>| {
+            let own = all.iter().filter(|one| one.is_in_scope_of(owner));
+            own.min_by(|a, b| a.seniority.cmp(&b.seniority))
+        };
+        let own = asks.and_then(|asks| oldest_of(Some(asks)));
+        let found = own.or_else(|| oldest_of(None))?;
+        Some(ObjectRef::new(&found.object).within(namespace))
+    }
+}
+
+impl Index {
+    fn take(&mut self, uid: &str) -> Option<(Wanted, Claimant)> {
+        let wanted = self.wanted.remove(uid)?;
+        let Entry::Occupied(mut all) = self.by_name.entry(wanted.clone()) else {
+            return None;
+        };
+        let at = all.get().iter().position(|one| *one.seniority.1 == *uid);
+        let claimant = at.map(|at| all.get_mut().swap_remove(at));
+        if all.get().is_empty() {
+            all.remove();
+        }
+        Some((wanted, claimant?))
+    }
+
+    fn put(&mut self, wanted: Wanted, claimant: Claimant) {
+        let uid = claimant.seniority.1.clone();
+        self.by_name
+            .entry(wanted.clone())
+            .or_default()
+            .push(claimant);
+        self.wanted.insert(uid, wanted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn secret(uid: &str, name: &str, owner: Option<&str>, second: i64) -> Arc<ZenSecret> {
+        let created = jiff::Timestamp::from_second(second).unwrap().to_string();
+        let mut object = json!({
+            "apiVersion": "zenop.dev/v1alpha1", "kind": "ZenSecret",
+            "metadata": {"name": uid, "namespace": "ml", "uid": uid, "creationTimestamp": created},
+            "spec": {"serverRef": {"name": "prod"}, "name": name},
+        });
+        if let Some(owner) = owner {
+            object["spec"]["scope"] = json!("User");
+            object["spec"]["ownerRef"] = json!({"name": owner});
+        }
+        Arc::new(serde_json::from_value(object).unwrap())
+    }
+
+    fn names(of: &[Arc<ZenSecret>]) -> SecretNames {
+        let names = SecretNames::default();
+        for secret in of {
+            names.note(&Seen::Changed(Arc::clone(secret)));
+        }
+        names
+    }
+
+    fn found(names: &SecretNames, asks: Option<&str>) -> Option<String> {
+        let asks = asks.map(|name| serde_json::from_value(json!({"name": name})).unwrap());
+        let found = names.find("ml", "prod", asks.as_ref(), "x");
+        found.map(|found| found.name)
+    }
+
+    #[test]
+    fn ones_own_comes_before_the_workspaces_and_nobody_elses_at_all() {
+        let all = [
+            secret("u1", "x", None, 2),
+            secret("u2", "x", Some("ana"), 3),
+            secret("u3", "x", Some("ana"), 1),
+        ];
+        let names = names(&all);
+        assert_eq!(found(&names, Some("ana")).as_deref(), Some("u3"));
+        assert_eq!(found(&names, Some("ben")).as_deref(), Some("u1"));
+        assert_eq!(found(&names, None).as_deref(), Some("u1"));
+        assert_eq!(names.find("ml", "test", None, "x"), None);
+        assert_eq!(names.find("other", "prod", None, "x"), None);
+        assert_eq!(names.holder(&all[1]), Name::HeldBy("u3".into()));
+        assert_eq!(names.holder(&all[0]), Name::Own);
+        assert_eq!(names.holder(&all[2]), Name::Own);
+    }
+
+    #[test]
+    fn who_is_concerned_is_told() {
+        let (a, b) = (secret("u1", "x", None, 1), secret("u2", "x", None, 2));
+        let names = names(std::slice::from_ref(&a));
+        let told = |seen| {
+            names
+                .note(&seen)
+                .into_iter()
+                .map(|r| r.name)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(told(Seen::Changed(Arc::clone(&b))), ["u1"]);
+        assert_eq!(told(Seen::Changed(Arc::clone(&b))), [""; 0], "nothing new");
+        assert_eq!(told(Seen::Changed(secret("u1", "y", None, 1))), ["u2"]);
+        assert_eq!(names.holder(&b), Name::Own);
+        assert_eq!(told(Seen::Changed(a.clone())), ["u2"]);
+        assert_eq!(names.holder(&b), Name::HeldBy("u1".into()));
+        assert_eq!(told(Seen::Gone(a)), ["u2"]);
+        assert_eq!(names.holder(&b), Name::Own);
+    }
+
+    proptest! {
+        /// Of any changes in any order: one holder of each name and scope, the oldest, and nothing
+        /// is left of those that are gone.
+        #[test]
+        fn every_name_has_one_holder_in_its_scope(
+            changes in prop::collection::vec(
+                (0..6_u8, "[xy]", prop::option::of("[ab]"), any::<bool>()), 1..40
+            )
+        ) {
+            let (names, mut there) = (SecretNames::default(), HashMap::new());
+            for (n, name, owner, goes) in changes {
+                let one = secret(&format!("u{n}"), &name, owner.as_deref(), n.into());
+                if goes {
+                    there.remove(&n);
+                    names.note(&Seen::Gone(one));
+                } else {
+                    there.insert(n, Arc::clone(&one));
+                    names.note(&Seen::Changed(one));
+                }
+            }
+            prop_assert_eq!(names.index.read().wanted.len(), there.len());
+            for one in there.values() {
+                let rivals = there.values().filter(|other| {
+                    other.zenml_name() == one.zenml_name() && owner(other) == owner(one)
+                });
+                let oldest = rivals.min_by_key(|other| other.creation_timestamp()).unwrap();
+                let holds = names.holder(one) == Name::Own;
+                prop_assert_eq!(holds, Arc::ptr_eq(oldest, one));
+            }
+        }
+    }
+}
