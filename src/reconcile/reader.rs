@@ -42,16 +42,17 @@ pub struct Reader {
     client: Client,
     views: Views,
     /// By the server's UID, with the Secret that each was read from.
-    keyrings: Mutex<HashMap<String, Read>>,
+    keyrings: Mutex<HashMap<String, Read<Keyring>>>,
     /// By the server's UID, with the version of the Secret that each was read from.
-    opening: Mutex<HashMap<String, (Arc<Made>, Arc<OpeningKeys>)>>,
+    opening: Mutex<HashMap<String, Read<OpeningKeys>>>,
     /// By the server's UID.
     passwords: Mutex<HashMap<String, Arc<Passwords>>>,
     /// By user: the version of a source whose password was found to be the one that is stored.
     proven: Mutex<HashMap<Uuid, Proof>>,
 }
 
-type Read = (Arc<Made>, Arc<Keyring>);
+/// What was read, and of which version of the Secret.
+type Read<T> = (Arc<Made>, Arc<T>);
 
 /// A version of a Secret with a password, and what stands for that.
 type Proof = (String, Print);

@@ -25,6 +25,8 @@ pub enum Group {
     Node,
     /// An OpenID provider, for tests of logins at one.
     Oidc,
+    /// age, by its author: what zenop seals is opened by it in tests, and the other way round.
+    Age,
 }
 
 impl Group {

@@ -20,6 +20,7 @@ static HELM: Module = module!("helm", ["go.mod", "go.sum"], STRIPPED);
 static CONTAINERD: Module = module!("containerd", ["go.mod", "go.sum"], STRIPPED);
 static COREDNS: Module = module!("coredns", ["go.mod", "go.sum", "main.go"], STRIPPED);
 static OIDC: Module = module!("oidc", ["go.mod", "go.sum", "main.go"], STRIPPED);
+static AGE: Module = module!("age", ["go.mod", "go.sum"], STRIPPED);
 static PAUSE: Module = module!("pause", ["go.mod", "main.go"], STRIPPED);
 /// Without the version the API server calls itself v0.0.0, and Helm refuses charts with a `kubeVersion`.
 static KUBERNETES: Module = module!(
@@ -114,6 +115,7 @@ pub static TOOLS: &[Tool] = &[
     tool(Group::Node, &COREDNS, "coredns", ".", 50),
     tool(Group::Node, &PAUSE, "pause", ".", 1),
     tool(Group::Oidc, &OIDC, "oidc-provider", ".", 30),
+    tool(Group::Age, &AGE, "age", "filippo.io/age/cmd/age", 6),
 ];
 
 const fn tool(

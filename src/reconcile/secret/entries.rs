@@ -175,7 +175,11 @@ impl Known<'_> {
                 "spec.data[{entry}].encrypted cannot be read: {why}{remedy}. Seal the value for this \
                  entry with kubectl zen secret seal {object}"
             );
-            stalled(reason::NOT_OPENED, message)
+            // The keys are watched.
+            Invalid {
+                unwatched: false,
+                ..stalled(reason::NOT_OPENED, message)
+            }
         })
     }
 

@@ -22,6 +22,7 @@ mod retain;
 mod rotation;
 mod schema;
 mod schemes;
+mod sealed;
 mod secrets;
 mod unused;
 mod users;

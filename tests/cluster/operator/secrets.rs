@@ -316,7 +316,6 @@ async fn d11_what_is_immutable_stays_and_what_cannot_be_is_refused() -> Result<(
         ensure!(values(site, "fixed").await?["password"] == "first");
 
         let refusals = [
-            (json!([]), "at least 1"),
             (json!([{"key": "a"}]), "exactly one of"),
             (
                 json!([{"key": "a", "value": "plaintext"}]),
