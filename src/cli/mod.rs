@@ -17,6 +17,7 @@ mod noun;
 mod output;
 mod owner;
 mod restore;
+mod secret;
 mod service_account;
 mod span;
 mod table;
@@ -25,7 +26,7 @@ mod wait;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use jiff::Timestamp;
 
 use self::{
@@ -88,6 +89,10 @@ enum Command {
     #[command(subcommand, alias = "zdev")]
     Device(device::Command),
 
+    /// Secrets: values that people and workloads share.
+    #[command(subcommand, alias = "zsec")]
+    Secret(secret::Command),
+
     /// Print a completion script.
     #[command(after_long_help = "\
 Examples:
@@ -124,7 +129,8 @@ impl Session {
 
 /// Runs the command that the arguments name, with a clock and a source of randomness.
 pub fn main(now: fn() -> Timestamp, random: fn(&mut [u8])) -> ExitCode {
-    let arguments = Arguments::parse();
+    let given = secret::with_entries(&Arguments::command(), std::env::args_os());
+    let arguments = Arguments::parse_from(given);
     let session = Session {
         connection: arguments.connection,
         out: Output::of_process(),
@@ -154,6 +160,7 @@ impl Command {
             Self::Key(command) => command.run(session).await,
             Self::User(command) => command.run(session).await,
             Self::Device(command) => command.run(session).await,
+            Self::Secret(command) => command.run(session).await,
             Self::Completion(arguments) => completion::script(session, arguments),
             Self::Complete(words) => completion::answer(session, words),
         }

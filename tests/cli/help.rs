@@ -42,7 +42,13 @@ async fn every_command_has_examples_that_name_it() -> Result<()> {
         "delete",
     ];
     let user = user.map(|verb| ("user", verb));
-    for (noun, verb) in sa.into_iter().chain(key).chain(device).chain(user) {
+    let secret = [
+        "list", "describe", "get", "export", "create", "update", "rename", "seal", "unseal",
+        "delete",
+    ];
+    let secret = secret.map(|verb| ("secret", verb));
+    let people = device.into_iter().chain(user).chain(secret);
+    for (noun, verb) in sa.into_iter().chain(key).chain(people) {
         let said = help(&[noun, verb]).await?;
         let example = format!("kubectl zen {noun} {verb}");
         let examples = said.split("Examples:").nth(1).unwrap_or_default();

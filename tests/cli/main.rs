@@ -21,6 +21,7 @@ mod offline;
 mod plugin;
 mod reading;
 mod restore;
+mod secrets;
 #[path = "../cluster/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the cluster tests")]
 mod support;

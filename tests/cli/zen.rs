@@ -117,6 +117,36 @@ impl Zen {
         Ok(ran.err)
     }
 
+    /// Runs it at a terminal of its own where somebody answers each question that is asked. What was
+    /// to be seen is `err`.
+    pub async fn talks(&self, arguments: &[&str], talk: &[(&str, &str)]) -> Result<Ran> {
+        let (master, slave) = terminal()?;
+        let mut command = Command::new("setsid");
+        command
+            .args(["--ctty", "--wait", PROGRAM, "--namespace", &self.namespace])
+            .args(arguments)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .kill_on_drop(true);
+        command.stdin(slave.try_clone()?).stderr(slave.try_clone()?);
+        command.stdout(slave);
+        let mut child = command.spawn()?;
+        drop(command);
+        let talk: Vec<_> = talk
+            .iter()
+            .map(|(question, answer)| ((*question).to_owned(), (*answer).to_owned()))
+            .collect();
+        let talked = tokio::task::spawn_blocking(move || conversation(&master, &talk));
+        let seen = timeout(PATIENCE, talked).await.context("it hangs")???;
+        let status = timeout(PATIENCE, child.wait())
+            .await
+            .context("it hangs")??;
+        Ok(Ran {
+            code: status.code().context("a signal")?,
+            out: String::new(),
+            err: seen,
+        })
+    }
+
     /// Runs it at a terminal where somebody has typed a line. What was to be seen there is `err`.
     pub async fn at_terminal(&self, arguments: &[&str], out: Out, typed: &str) -> Result<Ran> {
         let (master, slave) = terminal()?;
@@ -163,6 +193,30 @@ fn terminal() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Everything until nobody has the terminal any more, which Linux tells as an error.
+/// Answers each question once it is asked, and returns all that was to be seen.
+fn conversation(master: &OwnedFd, talk: &[(String, String)]) -> Result<String> {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    let mut answered = 0;
+    for (question, answer) in talk {
+        while !String::from_utf8_lossy(&seen[answered..]).contains(question) {
+            let read = rustix::io::read(master, &mut buffer).unwrap_or(0);
+            ensure!(
+                read > 0,
+                "{question:?} is not asked: {}",
+                String::from_utf8_lossy(&seen)
+            );
+            seen.extend_from_slice(&buffer[..read]);
+        }
+        answered = seen.len();
+        rustix::io::write(master, format!("{answer}\n").as_bytes())?;
+    }
+    while let Ok(read @ 1..) = rustix::io::read(master, &mut buffer) {
+        seen.extend_from_slice(&buffer[..read]);
+    }
+    Ok(String::from_utf8_lossy(&seen).replace("\r\n", "\n"))
+}
+
 fn screen(master: OwnedFd) -> String {
     let mut master = File::from(master);
     let mut bytes = Vec::new();

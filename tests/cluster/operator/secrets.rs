@@ -478,11 +478,22 @@ async fn the_guide_is_true() -> Result<()> {
             .map(|l| l.split_whitespace().collect())
             .collect();
         ensure!(
-            lines[0] == ["NAME", "READY", "KEYS", "SECRET", "CHANGED", "AGE"],
+            lines[0]
+                == [
+                    "NAME", "READY", "SCOPE", "KEYS", "USEDBY", "SECRET", "CHANGED", "AGE"
+                ],
             "{table}"
         );
         ensure!(
-            lines[1][..4] == ["mlflow-login", "True", "3", "mlflow-login"],
+            lines[1][..6]
+                == [
+                    "mlflow-login",
+                    "True",
+                    "Workspace",
+                    "3",
+                    "0",
+                    "mlflow-login"
+                ],
             "{table}"
         );
         let path = "jsonpath={range .status.keys[*]}{.name} {.source} {.fingerprint}{\"\\n\"}{end}";
