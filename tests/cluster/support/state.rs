@@ -21,7 +21,7 @@ const KINDS: [(&str, &str); 11] = [
 ];
 
 /// Times, versions, addresses.
-const PASSING: [&str; 20] = [
+const PASSING: [&str; 23] = [
     "uid",
     "resourceVersion",
     "creationTimestamp",
@@ -29,6 +29,7 @@ const PASSING: [&str; 20] = [
     "lastTransitionTime",
     "lastUpdateTime",
     "lastRotatedTime",
+    "lastChangedTime",
     "passwordSetTime",
     "issuedTime",
     "nextRotationTime",
@@ -43,9 +44,13 @@ const PASSING: [&str; 20] = [
     "clusterIPs",
     "deployment.kubernetes.io/revision",
     "zenop.dev/owner-uid",
+    // Times in it, with as many digits as they have.
+    "zenop.dev/generated",
+    // As long as age likes.
+    "encrypted",
 ];
 /// What is drawn, or made of it.
-const DRAWN: [&str; 15] = [
+const DRAWN: [&str; 19] = [
     "idProof",
     "restoredFrom",
     "zenop.dev/restore",
@@ -60,6 +65,10 @@ const DRAWN: [&str; 15] = [
     "ZENML_STORE_API_KEY_PREVIOUS",
     "pepper",
     "keyset.json",
+    "keys.txt",
+    "recipient",
+    "drawn",
+    "zenop.dev/fingerprints",
     "zenop.dev/applied",
 ];
 

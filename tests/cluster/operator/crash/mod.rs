@@ -4,6 +4,7 @@
 //! The stories are told once undisturbed, to learn what is written and how it ends. Then each write meets each harm, in a
 //! namespace of its own.
 
+mod secrets;
 mod story;
 
 use std::{
@@ -89,12 +90,14 @@ struct Run<'a> {
     operator: Operator,
     mark: usize,
     witness: Witness,
+    /// Sees what was drawn.
+    drawn: secrets::Drawn,
 }
 
 impl<'a> Run<'a> {
     /// Up to the moment at which the story begins.
     async fn begin(site: &'a Site, story: Story) -> Result<Self> {
-        let witness = Witness::of(site);
+        let (witness, drawn) = (Witness::of(site), secrets::Drawn::of(site));
         site.any_lease().await?;
         let scene = story.before();
         for object in &scene {
@@ -109,6 +112,7 @@ impl<'a> Run<'a> {
             operator,
             mark: site.proxy.mark(),
             witness,
+            drawn,
         })
     }
 
@@ -258,6 +262,7 @@ async fn well(site: &Site, run: &Run<'_>, story: Story, lesson: &Lesson) -> Resu
         ensure!(times == expected, "{name} was made {times} times");
     }
     keys_are_known(site, run, story).await?;
+    secrets::well(site, &run.drawn, story).await?;
     if story == Story::Users {
         users::may_log_in(site).await?;
     }
@@ -515,4 +520,24 @@ async fn harm_while_the_key_that_signs_is_revoked() -> Result<()> {
 #[tokio::test]
 async fn harm_while_a_key_is_deleted() -> Result<()> {
     campaign(Story::Delete, &ALL).await
+}
+
+#[tokio::test]
+async fn harm_while_a_secret_is_made() -> Result<()> {
+    campaign(Story::Secret, &ALL).await
+}
+
+#[tokio::test]
+async fn harm_while_another_value_is_drawn() -> Result<()> {
+    campaign(Story::Draw, &ALL).await
+}
+
+#[tokio::test]
+async fn harm_while_a_secret_moves() -> Result<()> {
+    campaign(Story::Move, &ALL).await
+}
+
+#[tokio::test]
+async fn harm_while_the_key_for_sealing_is_replaced() -> Result<()> {
+    campaign(Story::Reseal, &ALL).await
 }

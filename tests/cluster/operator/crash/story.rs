@@ -5,10 +5,11 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use zenop::{
-    api::{DeletionPolicy, SigningKeyState, ZenAPIKey, ZenServer, ZenServiceAccount},
+    api::{DeletionPolicy, SigningKeyState, ZenAPIKey, ZenSecret, ZenServer, ZenServiceAccount},
     auth::api_key::{ApiKey, KeySecret},
 };
 
+use super::secrets;
 use crate::{
     operator::{
         retain::{forgiving, restored},
@@ -46,6 +47,16 @@ pub enum Story {
     SignAnew,
     /// The key that signs tokens is revoked.
     Revoke,
+    /// A secret is made: of another tool's value, a drawn one and a sealed one.
+    Secret,
+    /// Another value is to be drawn, and an entry goes.
+    Draw,
+    /// A secret is to be delivered under another name, and gets one.
+    Move,
+    /// A secret is deleted.
+    Forget,
+    /// Values are to be sealed for another key.
+    Reseal,
 }
 
 /// How a story ends, or how it is before it begins.
@@ -71,7 +82,7 @@ const OVERLAP: Scene = Scene {
 };
 
 impl Story {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 18] = [
         Self::Create,
         Self::Replace,
         Self::Rotate,
@@ -85,6 +96,11 @@ impl Story {
         Self::Users,
         Self::SignAnew,
         Self::Revoke,
+        Self::Secret,
+        Self::Draw,
+        Self::Move,
+        Self::Forget,
+        Self::Reseal,
     ];
 
     /// What is there when the operator starts; settled as [`ONE`], if anything is.
@@ -101,6 +117,12 @@ impl Story {
             }
             Self::Restore => vec![forgiving("1h"), account("ci"), key("main")],
             Self::SignAnew => vec![signing("1"), account("ci"), key("main")],
+            Self::Draw | Self::Move | Self::Forget => [
+                vec![secrets::vault()],
+                all(key("main")),
+                vec![secrets::declared("1")],
+            ]
+            .concat(),
             _ => all(key("main")),
         }
     }
@@ -132,6 +154,17 @@ impl Story {
                     .await?;
                 return signs(site, Some(&first)).await.map(drop);
             }
+            Self::Secret => return secrets::come(site).await,
+            Self::Draw => vec![secrets::another()],
+            Self::Move => vec![secrets::moved()],
+            Self::Forget => {
+                let uid = site.api::<Secret>().get("token").await?.uid();
+                site.delete::<ZenSecret>("token").await?;
+                return site
+                    .until_gone::<Secret>("token", &uid.context("no uid")?)
+                    .await;
+            }
+            Self::Reseal => return secrets::reseal(site).await,
             Self::Create => vec![server("prod"), account("ci"), key("main")],
             Self::Rotate | Self::Retire => vec![rotated(self, "2")],
             // It is looked at every half a minute, and when its key changes.
@@ -153,6 +186,7 @@ impl Story {
         match self {
             Self::Create | Self::Retain | Self::Restore => ONE,
             Self::Users | Self::SignAnew | Self::Revoke => ONE,
+            Self::Secret | Self::Draw | Self::Move | Self::Forget | Self::Reseal => ONE,
             Self::Replace | Self::Rotate | Self::Given | Self::Verifier => OVERLAP,
             Self::Retire => Scene {
                 accepted: &[2],
