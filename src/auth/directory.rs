@@ -27,10 +27,11 @@ use super::{
     principal::{By, Principal, Refused},
     roster::Roster,
     scheme::{DEFAULT_USER, Scheme},
+    shelf::Shelf,
     token::Claims,
 };
 
-/// The accounts, keys and users of one server.
+/// The accounts, keys, users, devices and secrets of one server.
 #[derive(Debug, Default)]
 pub struct Directory {
     accounts: Roster<Account>,
@@ -44,6 +45,7 @@ pub struct Directory {
     policy: Lifetimes,
     logins: Logins,
     pub(super) devices: Devices,
+    pub(super) shelf: Shelf,
 }
 
 /// What lets people in.

@@ -20,5 +20,6 @@ pub mod scheme;
 pub mod seal;
 pub mod sealed;
 pub mod secret_value;
+pub mod shelf;
 pub mod token;
 mod user;

@@ -5,7 +5,8 @@
 //! 2. It is written to Kubernetes, and answered once this server decides by it: who is told that a
 //!    key is made can use it here, who is told that it is deleted can be sure of it here.
 //! 3. What did not come about in time is taken back.
-//! 4. Who did what, and how it ended, is counted and logged. Never a name or a key.
+//! 4. Who did what, and how it ended, is counted and logged. Never a name, a key or a value. So is who
+//!    read the values of a secret.
 
 use std::{fmt, future::Future, net::IpAddr, time::Duration};
 
@@ -25,7 +26,8 @@ use super::{
     App, Caller, Refusal,
     extract::{ClientAddress, RequestId},
     layers::{ChangeOutcome, Changed},
-    once::{Answer, Repeatable},
+    once::{Answer, Given, Remembered, Repeatable},
+    routes::secrets,
 };
 use crate::store::{NotChanged, State};
 
@@ -46,18 +48,25 @@ pub(super) struct Changer {
     pub(super) caller: Caller,
 }
 
-impl FromRequestParts<App> for Change {
+impl FromRequestParts<App> for Changer {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
-        let who = Changer {
+        Ok(Self {
             app: app.clone(),
             request: RequestId::from_request_parts(parts, app).await?,
             address: ClientAddress::of(app, &parts.extensions, &parts.headers),
             caller: Caller::from_request_parts(parts, app).await?,
-        };
+        })
+    }
+}
+
+impl FromRequestParts<App> for Change {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
         Ok(Self {
-            who,
+            who: Changer::from_request_parts(parts, app).await?,
             repeatable: Repeatable::from_request_parts(parts, app).await?,
         })
     }
@@ -77,15 +86,54 @@ impl Change {
     where
         F: Future<Output = Result<Done, Refusal>> + Send + 'static,
     {
+        let remember = |done: Done| Remembered::Answer(done.answer);
+        self.run_and_remember(what, body, work, remember).await
+    }
+
+    /// The same for a secret: its values are not kept for a repeated request, but read again.
+    ///
+    /// # Errors
+    /// Why nothing was changed.
+    pub(super) async fn run_shown<F>(
+        self,
+        what: Changed,
+        body: Bytes,
+        work: impl FnOnce(App) -> F,
+    ) -> Result<Response, Refusal>
+    where
+        F: Future<Output = Result<Done, Refusal>> + Send + 'static,
+    {
+        let remember = |done: Done| Remembered::Secret(done.of, done.answer);
+        self.run_and_remember(what, body, work, remember).await
+    }
+
+    async fn run_and_remember<F>(
+        self,
+        what: Changed,
+        body: Bytes,
+        work: impl FnOnce(App) -> F,
+        remember: fn(Done) -> Remembered,
+    ) -> Result<Response, Refusal>
+    where
+        F: Future<Output = Result<Done, Refusal>> + Send + 'static,
+    {
         let work = work(self.who.app.clone());
         let task = tokio::spawn(async move {
-            let answers = self.who.app.answers().clone();
+            let (app, caller) = (&self.who.app, self.who.caller);
+            let answers = app.answers().clone();
             let counted = async {
                 let done = work.await;
                 self.who.report(what, done.as_ref().map(|done| done.of));
-                done.map(|done| done.answer)
+                done.map(remember)
             };
-            answers.once(self.repeatable, &body, counted).await
+            match answers.once(self.repeatable, &body, counted).await? {
+                Given::Answer(answer) => Ok(answer),
+                Given::Again(secret) => {
+                    let shown = secrets::shown(app, caller, secret, true).await;
+                    self.who.report_read(shown.as_ref().map(|_| secret));
+                    shown
+                }
+            }
         });
         let answer = task.await.map_err(|_| Refusal::Unexpected)??;
         // From here on the bytes are the socket's.
@@ -118,11 +166,7 @@ impl Changer {
     }
 
     fn report(&self, what: Changed, done: Result<Uuid, &Refusal>) {
-        let outcome = match done {
-            Ok(_) => ChangeOutcome::Done,
-            Err(refusal) if refusal.is_ours() => ChangeOutcome::Failed,
-            Err(_) => ChangeOutcome::Refused,
-        };
+        let outcome = outcome(done);
         self.app.metrics().changed(what, outcome);
         let of = done.ok();
         let (request, Caller(caller)) = (&self.request, &self.caller);
@@ -135,11 +179,34 @@ impl Changer {
             "change"
         );
     }
+
+    /// That somebody read the values of a secret, or tried to.
+    pub(super) fn report_read(&self, read: Result<Uuid, &Refusal>) {
+        let outcome = outcome(read);
+        self.app.metrics().read(outcome);
+        let (request, Caller(caller)) = (&self.request, &self.caller);
+        let (account, key, of) = (caller.account, shown(caller.by.key()), shown(read.ok()));
+        let device = shown(caller.by.device());
+        let address = self.app.shown_address(self.address);
+        info!(
+            target: "zenop::audit",
+            %request, %account, key, device, of, ?outcome, address,
+            "secret read"
+        );
+    }
+}
+
+fn outcome(done: Result<Uuid, &Refusal>) -> ChangeOutcome {
+    match done {
+        Ok(_) => ChangeOutcome::Done,
+        Err(refusal) if refusal.is_ours() => ChangeOutcome::Failed,
+        Err(_) => ChangeOutcome::Refused,
+    }
 }
 
 /// What was changed, and what is answered.
 pub(super) struct Done {
-    /// The id of the account or key.
+    /// The id of what was changed.
     pub(super) of: Uuid,
     pub(super) answer: Answer,
 }

@@ -16,8 +16,10 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::{
-    auth::{credential::WeakPassword, limit::Exceeded, principal::Refused, scheme::Trouble},
-    store::{NotChanged, Unavailable, registrar::Declared},
+    auth::{
+        credential::WeakPassword, limit::Exceeded, principal::Refused, scheme::Trouble, shelf::Uses,
+    },
+    store::{NotChanged, Unavailable, registrar::Declared, vault::NotRead},
     wire::{
         error::{Exception, Plain, Raised, Unexpected},
         login::Grant,
@@ -102,6 +104,36 @@ pub enum Refusal {
     /// No such device of the caller.
     #[error("Unable to get device with ID {0}: No device with this ID found.")]
     NoDevice(Uuid),
+    /// No such secret, or none that the caller may see: which of both is not told.
+    #[error("Unable to get secret with name or ID '{0}': No secret with this ID found.")]
+    NoSecret(Uuid),
+    /// Something refers to a secret that is to be deleted.
+    #[error("{}", in_use(.secret, .uses))]
+    InUse {
+        /// Its name.
+        secret: String,
+        /// Who refers to it.
+        uses: Uses,
+    },
+    /// A value of a secret that the wire has no way to show.
+    #[error(
+        "The value of key '{0}' is no text, and ZenML's API has no other values: read it from the \
+         Kubernetes Secret."
+    )]
+    NotText(String),
+    /// The values of a secret could not be read.
+    #[error(
+        "The values of this secret cannot be read: {why}. See ZenSecret {secret} in Kubernetes."
+    )]
+    NotRead {
+        /// Name of its object.
+        secret: String,
+        /// Why.
+        why: NotRead,
+    },
+    /// ZenML has it, but needs what there is none of.
+    #[error("{0}")]
+    NotImplemented(&'static str),
     /// No such project.
     #[error("Unable to get project with name or ID '{0}': No project with this name or ID found.")]
     NoProject(String),
@@ -236,6 +268,7 @@ impl Refusal {
             | Self::Busy
             | Self::Crowded(_)
             | Self::NotTakenUp
+            | Self::NotRead { .. }
             | Self::Unexpected => true,
             Self::NotChanged(why) => {
                 matches!(why, NotChanged::Unreachable | NotChanged::Forbidden)
@@ -300,12 +333,14 @@ impl IntoResponse for Refusal {
             | Self::PasswordElsewhere { .. }
             // As ZenML refuses to delete an account that owns something; its CLI shows that well.
             | Self::Kept(_)
+            | Self::InUse { .. }
             | Self::TooManyDevices(_)
             | Self::NotAllowed(_) => raised(StatusCode::FORBIDDEN, "IllegalOperationError"),
             Self::NoAccount(_)
             | Self::NoUser(_)
             | Self::NoKey { .. }
             | Self::NoDevice(_)
+            | Self::NoSecret(_)
             | Self::NoProject(_)
             | Self::NoStack(_) => missing(&text),
             Self::Exists(_) | Self::Declared(_) | Self::TooManyKeys { .. } => {
@@ -317,12 +352,23 @@ impl IntoResponse for Refusal {
                 HeaderValue::from_static("2"),
                 raised(StatusCode::SERVICE_UNAVAILABLE, "RuntimeError"),
             ),
+            Self::NotRead { why: NotRead::Unreachable, .. } => later(
+                HeaderValue::from_static("2"),
+                raised(StatusCode::SERVICE_UNAVAILABLE, "RuntimeError"),
+            ),
+            // Not 503: the client would repeat it for minutes before it shows the text.
+            Self::NotRead { .. } => raised(StatusCode::INTERNAL_SERVER_ERROR, "RuntimeError"),
+            Self::NotImplemented(_) => raised(StatusCode::NOT_IMPLEMENTED, "NotImplementedError"),
             Self::NotChanged(NotChanged::Forbidden) => {
                 raised(StatusCode::INTERNAL_SERVER_ERROR, "RuntimeError")
             }
             Self::NotChanged(_) => raised(StatusCode::FORBIDDEN, "IllegalOperationError"),
             Self::OAuth(error) => error.into_response(),
-            Self::NoPage(_) | Self::NotANumber | Self::Device(_) | Self::Value(_) => {
+            Self::NoPage(_)
+            | Self::NotANumber
+            | Self::Device(_)
+            | Self::Value(_)
+            | Self::NotText(_) => {
                 raised(StatusCode::BAD_REQUEST, "ValueError")
             }
             Self::Malformed(_) | Self::WeakPassword(_) => bare(&text),
@@ -426,6 +472,18 @@ fn unavailable(why: Unavailable) -> &'static str {
 }
 
 /// The log knows what Kubernetes said.
+fn in_use(secret: &str, uses: &Uses) -> String {
+    let first: Vec<&str> = uses.first.iter().take(3).map(String::as_str).collect();
+    let others = match uses.count.saturating_sub(first.len()) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    format!(
+        "The secret '{secret}' is in use by {}{others}: take the references to it out first.",
+        first.join(", ")
+    )
+}
+
 fn not_changed(why: &NotChanged) -> String {
     let text = match why {
         NotChanged::Refused(rule) => {
@@ -435,7 +493,7 @@ fn not_changed(why: &NotChanged) -> String {
             "The Kubernetes API did not answer in time; it may have been done."
         }
         NotChanged::Forbidden => {
-            "This server lacks the right to change accounts and keys in Kubernetes; the server's \
+            "This server lacks the right to make this change in Kubernetes; the server's \
              log says which."
         }
         _ => "An unexpected error occurred.",

@@ -19,8 +19,11 @@ use crate::auth::network::Network;
 
 /// The longest body of a login, in bytes.
 pub(super) const MAX_FORM: usize = 16 << 10;
-/// The longest body of any request, in bytes.
+/// The longest body of any other request, in bytes.
 pub(super) const MAX_BODY: u64 = 64 << 10;
+/// The longest body with values of a secret, in bytes: 64 KiB of which each is written as `\u0000`,
+/// and what is around them.
+pub(super) const MAX_VALUES: usize = 512 << 10;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -124,7 +127,7 @@ impl<T: DeserializeOwned + Default, S: Sync> FromRequest<S> for Form<T> {
         if announced_length(&parts.headers).is_some_and(|length| length > MAX_FORM as u64) {
             return Err(Refusal::TooLarge);
         }
-        let body = read(body).await?;
+        let body = read(body, MAX_FORM).await?;
         if !is_form(&parts.headers) {
             return Ok(Self(T::default()));
         }
@@ -134,21 +137,21 @@ impl<T: DeserializeOwned + Default, S: Sync> FromRequest<S> for Form<T> {
     }
 }
 
-/// A body in JSON, and its bytes. Members that are not known are ignored.
-pub(super) struct Json<T> {
+/// A body in JSON of at most so many bytes, and its bytes. Members that are not known are ignored.
+pub(super) struct Json<T, const MOST: usize = MAX_FORM> {
     pub(super) bytes: Bytes,
     pub(super) value: T,
 }
 
-impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
+impl<T: DeserializeOwned, S: Sync, const MOST: usize> FromRequest<S> for Json<T, MOST> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
-        if announced_length(&parts.headers).is_some_and(|length| length > MAX_FORM as u64) {
+        if announced_length(&parts.headers).is_some_and(|length| length > MOST as u64) {
             return Err(Refusal::TooLarge);
         }
-        let bytes = read(body).await?;
+        let bytes = read(body, MOST).await?;
         const OTHER: Refusal =
             Refusal::Malformed("The body is not the JSON object that this request wants.");
         // An array would be read as the members of the object in their order.
@@ -161,8 +164,8 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
     }
 }
 
-async fn read(body: Body) -> Result<Bytes, Refusal> {
-    to_bytes(body, MAX_FORM).await.map_err(|error| {
+async fn read(body: Body, most: usize) -> Result<Bytes, Refusal> {
+    to_bytes(body, most).await.map_err(|error| {
         let source = std::error::Error::source(&error);
         match source.is_some_and(|s| s.is::<http_body_util::LengthLimitError>()) {
             true => Refusal::TooLarge,

@@ -51,7 +51,7 @@ pub use outside::{MAX_ANSWER, Nowhere, Outside, Unreachable};
 pub use router::{Route, routes};
 pub use serve::{Limits, serve};
 
-use crate::store::{DeviceRegistrar, Registrar, Settings, Store, Unavailable, View};
+use crate::store::{DeviceRegistrar, Registrar, Settings, Store, Unavailable, Vault, View};
 use basic::Pairs;
 use layers::{Metrics, SecureHeaders};
 use limiter::Limiter;
@@ -78,6 +78,8 @@ pub struct Ground {
     pub registrar: Arc<dyn Registrar>,
     /// What it changes devices with.
     pub devices: Arc<dyn DeviceRegistrar>,
+    /// What it reads and changes secrets with.
+    pub vault: Arc<dyn Vault>,
     /// The way to an OIDC provider.
     pub outside: Arc<dyn Outside>,
     /// The time of day.
@@ -189,6 +191,10 @@ impl App {
 
     fn devices(&self) -> &Arc<dyn DeviceRegistrar> {
         &self.0.ground.devices
+    }
+
+    fn vault(&self) -> &Arc<dyn Vault> {
+        &self.0.ground.vault
     }
 
     fn polls(&self) -> &Polls {

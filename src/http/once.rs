@@ -5,7 +5,8 @@
 //! So the answer to a change that was made is kept, in memory, for five minutes, for the same
 //! account, method and path. Unlike in ZenML, the same `Idempotency-Key` with another body is
 //! refused, and rotation is covered too. Two at once are one: the second waits for the first.
-//! Refusals are not kept. Answers may hold a key: they are wiped when they are let go.
+//! Refusals are not kept. Answers may hold a key: they are wiped when they are let go. Of a secret
+//! only which one it is, is kept: its values can be read again.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -68,7 +69,29 @@ pub(super) struct Answers {
 
 struct Kept {
     body: [u8; 32],
-    answer: Mutex<Option<Answer>>,
+    answer: Mutex<Option<Repeated>>,
+}
+
+/// What is kept of an answer.
+enum Repeated {
+    Answer(Answer),
+    Secret(Uuid),
+}
+
+/// What was done: what is answered, and what of it is kept.
+pub(super) enum Remembered {
+    /// The answer itself.
+    Answer(Answer),
+    /// Which secret it shows.
+    Secret(Uuid, Answer),
+}
+
+/// What is to be answered.
+pub(super) enum Given {
+    /// This.
+    Answer(Answer),
+    /// What this secret holds now: the request was made before.
+    Again(Uuid),
 }
 
 impl Answers {
@@ -89,10 +112,11 @@ impl Answers {
         &self,
         request: Repeatable,
         body: &[u8],
-        work: impl Future<Output = Result<Answer, Refusal>>,
-    ) -> Result<Answer, Refusal> {
+        work: impl Future<Output = Result<Remembered, Refusal>>,
+    ) -> Result<Given, Refusal> {
         let Repeatable(Some(name)) = request else {
-            return work.await;
+            let (Remembered::Answer(answer) | Remembered::Secret(_, answer)) = work.await?;
+            return Ok(Given::Answer(answer));
         };
         let body: [u8; 32] = Sha256::digest(body).into();
         let kept = self.kept.get_with(name, || {
@@ -107,15 +131,24 @@ impl Answers {
             ));
         }
         let mut slot = kept.answer.lock().await;
-        if let Some(answer) = &*slot {
-            return Ok(answer.clone());
+        match &*slot {
+            Some(Repeated::Answer(answer)) => return Ok(Given::Answer(answer.clone())),
+            Some(Repeated::Secret(secret)) => return Ok(Given::Again(*secret)),
+            None => {}
         }
-        let answer = work.await?;
-        if answer.len() <= LONGEST {
-            *slot = Some(answer.clone());
+        let (answer, kept) = match work.await? {
+            Remembered::Secret(secret, answer) => (answer, Some(Repeated::Secret(secret))),
+            Remembered::Answer(answer) if answer.len() <= LONGEST => {
+                let kept = Repeated::Answer(answer.clone());
+                (answer, Some(kept))
+            }
+            Remembered::Answer(answer) => (answer, None),
+        };
+        if kept.is_some() {
+            *slot = kept;
             self.let_go_in_time();
         }
-        Ok(answer)
+        Ok(Given::Answer(answer))
     }
 
     /// The cache itself lets go of what is over only when it is used again.

@@ -14,12 +14,13 @@ use super::{
     App, Refusal,
     access::{Access, Guarded},
     external,
+    extract::{MAX_BODY, MAX_VALUES},
     layers::around,
     openapi, pages,
     routes::{
         about, activation, api_keys, api_token, change_accounts, change_devices, change_keys,
-        change_users, constants, current_user, device_start, devices, health, info, jwks, login,
-        service_accounts, users,
+        change_secrets, change_users, constants, current_user, device_start, devices, health, info,
+        jwks, login, secrets, service_accounts, users,
     },
 };
 
@@ -81,6 +82,15 @@ fn table() -> Table {
         .row(M::PUT,    DEACTIVATE,                 Account, activation::deactivate)
         .row(M::PUT,    ACTIVATE,                   Anyone,  activation::activate)
         .row(M::PUT,    "/api/v1/activate",         Anyone,  activation::activate_server)
+        // Secrets.
+        .row(M::GET,    SECRETS,                    Account, secrets::list)
+        .row(M::POST,   SECRETS,                    Account, change_secrets::create)
+        .row(M::GET,    SECRET,                     Account, secrets::show)
+        .row(M::PUT,    SECRET,                     Account, change_secrets::update)
+        .row(M::DELETE, SECRET,                     Account, change_secrets::delete)
+        .row(M::POST,   WORKSPACE_SECRETS,          Account, change_secrets::create)
+        .row(M::PUT,    "/api/v1/secrets_operations/backup", Admin("backup secrets"), change_secrets::backup)
+        .row(M::PUT,    "/api/v1/secrets_operations/restore", Admin("restore secrets"), change_secrets::restore)
         // What the dashboard asks first.
         .row(M::GET,    "/api/v1/settings",         Account, info::settings)
         .row(M::PUT,    "/api/v1/settings",         Admin("update server settings"), info::change_settings)
@@ -111,6 +121,9 @@ const ACCOUNT: &str = "/api/v1/service_accounts/{account}";
 const DEVICE: &str = "/api/v1/devices/{device}";
 const KEYS: &str = "/api/v1/service_accounts/{account}/api_keys";
 const KEY: &str = "/api/v1/service_accounts/{account}/api_keys/{key}";
+const SECRETS: &str = "/api/v1/secrets";
+const SECRET: &str = "/api/v1/secrets/{secret}";
+const WORKSPACE_SECRETS: &str = "/api/v1/workspaces/{workspace}/secrets";
 const USERS: &str = "/api/v1/users";
 const USER: &str = "/api/v1/users/{user}";
 const ACTIVATE: &str = "/api/v1/users/{user}/activate";
@@ -121,6 +134,14 @@ const ROTATE: &str = "/api/v1/service_accounts/{account}/api_keys/{key}/rotate";
 /// Every route but `/health` and `/ready`, which everybody may call by any method.
 pub fn routes() -> Vec<Route> {
     table().rows
+}
+
+/// The longest body that this route reads, in bytes.
+pub(super) fn longest_body(route: &str) -> u64 {
+    match route {
+        SECRETS | SECRET | WORKSPACE_SECRETS => MAX_VALUES as u64,
+        _ => MAX_BODY,
+    }
 }
 
 /// The paths of the table.

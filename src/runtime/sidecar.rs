@@ -39,8 +39,9 @@ pub async fn run(config: SidecarConfig) -> anyhow::Result<()> {
     store.register(&mut registry);
     let ground = Ground {
         store: store.clone(),
-        registrar: Arc::new(registrar),
+        registrar: Arc::new(registrar.clone()),
         devices: Arc::new(devices),
+        vault: Arc::new(registrar),
         outside: Arc::new(Web::new(config.client_secret_file)),
         clock: clock::now,
         draw: clock::fill_random,

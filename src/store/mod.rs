@@ -4,6 +4,7 @@ pub mod devices;
 pub mod kube;
 mod memory;
 pub mod registrar;
+pub mod vault;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use uuid::Uuid;
 pub use devices::DeviceRegistrar;
 pub use memory::MemoryStore;
 pub use registrar::{NotChanged, Registrar};
+pub use vault::Vault;
 
 use crate::auth::{
     address::Proxies,
@@ -24,6 +26,7 @@ use crate::auth::{
     keyring::Keyring,
     limit::Rates,
     scheme::Scheme,
+    sealed::Recipient,
 };
 
 /// The state of one server, as a watched view.
@@ -56,7 +59,7 @@ pub struct State {
     pub settings: Arc<Settings>,
     /// The server's secrets.
     pub keyring: Arc<Keyring>,
-    /// Accounts and keys.
+    /// Accounts, keys, users, devices and secrets.
     pub directory: Directory,
 }
 
@@ -112,6 +115,8 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// Which pages of other sites may call.
     pub cors: Cors,
+    /// Whom new values of secrets are sealed for; nobody, before the operator made a key.
+    pub recipient: Option<Recipient>,
     /// Security headers by ZenML's names.
     pub headers: HeaderSettings,
 }

@@ -10,6 +10,7 @@ mod id;
 pub mod jwks;
 pub mod login;
 pub mod resource;
+pub mod secret;
 pub mod server;
 pub mod stack;
 mod time;

@@ -31,6 +31,9 @@ use zenop::{
 /// The server's id.
 pub const SERVER: Uuid = Uuid::from_u128(0x5e12_0000_0000_4000_8000_0000_0000_0001);
 
+/// Whom new values of secrets are sealed for.
+const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+
 /// When all of it was made.
 pub fn created() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
@@ -82,6 +85,7 @@ pub fn settings() -> Settings {
         devices: Terms::default(),
         public_url: None,
         cors: Cors::default(),
+        recipient: RECIPIENT.parse().ok(),
         headers: HeaderSettings::default(),
     }
 }
@@ -101,6 +105,7 @@ pub fn ground(store: &Arc<MemoryStore>, clock: fn() -> Timestamp) -> Ground {
         store: store.clone(),
         registrar: store.clone(),
         devices: store.clone(),
+        vault: store.clone(),
         outside: Arc::new(Nowhere),
         clock,
         draw,

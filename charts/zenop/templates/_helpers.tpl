@@ -88,14 +88,11 @@ No spec of a custom resource is ever written, and only Secrets are ever deleted:
 */}}
 {{- define "zenop.operatorRules" -}}
 - apiGroups: [zenop.dev]
-  resources: [zenservers, zenserviceaccounts, zenapikeys, zendevices, zenusers]
+  resources: [zenservers, zenserviceaccounts, zenapikeys, zendevices, zenusers, zensecrets]
   verbs: [get, list, watch]
+# What it passes on to the servers, which make accounts, keys, devices and secrets for ZenML's API.
 - apiGroups: [zenop.dev]
-  resources: [zensecrets]
-  verbs: [list, watch]
-# What it passes on to the servers, which make accounts, keys and devices for ZenML's API.
-- apiGroups: [zenop.dev]
-  resources: [zenserviceaccounts, zenapikeys, zendevices, zenusers]
+  resources: [zenserviceaccounts, zenapikeys, zendevices, zenusers, zensecrets]
   verbs: [create, patch, delete]
 - apiGroups: [zenop.dev]
   resources:

@@ -29,6 +29,7 @@ pub(in crate::http) struct Metrics {
     seconds: Family<Route, Histogram>,
     logins: Family<Login, Counter>,
     changes: Family<ChangeLabels, Counter>,
+    reads: Family<ReadLabels, Counter>,
     api_tokens: Family<ApiToken, Counter>,
     refused: Family<RefusedLabels, Counter>,
     revocations: Histogram,
@@ -61,6 +62,9 @@ pub(in crate::http) enum Changed {
     ActivateUser,
     SignOutEverywhere,
     DeleteUser,
+    CreateSecret,
+    UpdateSecret,
+    DeleteSecret,
 }
 
 /// How a change ended.
@@ -72,6 +76,11 @@ pub(in crate::http) enum ChangeOutcome {
     Refused,
     /// We were, or Kubernetes, or the operator.
     Failed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReadLabels {
+    outcome: ChangeOutcome,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -218,6 +227,7 @@ impl Metrics {
             }),
             logins: Family::default(),
             changes: Family::default(),
+            reads: Family::default(),
             api_tokens: Family::default(),
             refused: Family::default(),
             revocations: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
@@ -235,8 +245,13 @@ impl Metrics {
         registry.register("zenop_logins", "Logins by outcome", metrics.logins.clone());
         registry.register(
             "zenop_changes",
-            "Changes to accounts, keys, users and devices through ZenML's API and the pages, by outcome",
+            "Changes to accounts, keys, users, devices and secrets through ZenML's API and the pages, by outcome",
             metrics.changes.clone(),
+        );
+        registry.register(
+            "zenop_secret_reads",
+            "Requests for the values of a secret, by outcome",
+            metrics.reads.clone(),
         );
         registry.register(
             "zenop_api_tokens",
@@ -294,6 +309,10 @@ impl Metrics {
     }
 
     /// Exact, and of this server's own changes only. The store measures those of others, to a second.
+    pub(in crate::http) fn read(&self, outcome: ChangeOutcome) {
+        self.reads.get_or_create(&ReadLabels { outcome }).inc();
+    }
+
     pub(in crate::http) fn revoked(&self, took: Duration) {
         self.revocations.observe(took.as_secs_f64());
     }

@@ -27,7 +27,8 @@ pub(super) use secure_headers::SecureHeaders;
 use super::{
     App, Refusal,
     error::{Traced, panicked},
-    extract::{MAX_BODY, RequestId, announced_length},
+    extract::{RequestId, announced_length},
+    router::longest_body,
 };
 
 /// Everything around a request but `/health` and `/ready`.
@@ -40,7 +41,7 @@ pub(super) async fn around(State(app): State<App>, mut request: Request, next: N
     request.extensions_mut().insert(id.clone());
     let origin = request.headers().get(ORIGIN).cloned();
 
-    let mut response = match before(&app, &request) {
+    let mut response = match before(&app, &request, longest_body(route)) {
         None => answer(app.request_timeout(), request, next, &id).await,
         Some(answer) => answer,
     };
@@ -62,9 +63,9 @@ pub(super) async fn around(State(app): State<App>, mut request: Request, next: N
 }
 
 /// What is refused, or answered, whatever the route.
-fn before(app: &App, request: &Request) -> Option<Response> {
+fn before(app: &App, request: &Request, longest: u64) -> Option<Response> {
     let (method, headers) = (request.method(), request.headers());
-    if announced_length(headers).is_some_and(|length| length > MAX_BODY) {
+    if announced_length(headers).is_some_and(|length| length > longest) {
         return Some(Refusal::TooLarge.into_response());
     }
     if method == Method::POST && is_upload(headers) {

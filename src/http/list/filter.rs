@@ -108,6 +108,11 @@ pub(super) enum Test {
         among: bool,
     },
     Number(Comparison, f64),
+    /// Of somebody: holds of the id, or of one of the names.
+    Either {
+        id: Box<Test>,
+        name: Box<Test>,
+    },
     /// Refused, but after everything else that may be wrong.
     NotANumber,
 }
@@ -128,11 +133,19 @@ const NOT_A_TIME: Refusal = Refusal::Filter(
 const NOT_TWO_TIMES: Refusal =
     Refusal::Filter("Two comma separated datetime values are required for the `in` operator.");
 const NOT_A_BOOL: Refusal = Refusal::Filter("The bool filter only works with boolean values.");
+const NOT_A_FLAG: Refusal = Refusal::Malformed("The parameter must be true or false.");
 const TOO_LONG: Refusal = Refusal::Filter("A pattern has at most 255 characters.");
 
 impl Test {
     /// Reads a parameter of a column that holds `holds`.
     pub(super) fn read(holds: Holds, value: &str) -> Result<Self, Refusal> {
+        if holds == Holds::Flag {
+            let wanted = flag(value).ok_or(NOT_A_FLAG)?;
+            return Ok(Self::Bool {
+                wanted,
+                equal: true,
+            });
+        }
         let (operator, operand) = Operator::split(value);
         if let Operator::IsNull | Operator::IsNotNull = operator {
             let null = operator == Operator::IsNull;
@@ -142,7 +155,11 @@ impl Test {
             };
         }
         match holds {
-            Holds::Bool => Self::bool(operator, operand),
+            Holds::Bool | Holds::Flag => Self::bool(operator, operand),
+            Holds::Person => Ok(Self::Either {
+                id: Box::new(Self::id(operator, operand)?),
+                name: Box::new(Self::text(operator, operand)?),
+            }),
             Holds::Time => Self::time(operator, operand),
             Holds::Text => Self::text(operator, operand),
             Holds::Id => Self::id(operator, operand),
@@ -222,6 +239,15 @@ impl Test {
         Ok(Self::Among { wanted, among })
     }
 
+    /// Whether it compares a text to something else than a number.
+    pub(super) fn is_not_a_number(&self) -> bool {
+        match self {
+            Self::NotANumber => true,
+            Self::Either { id, name } => id.is_not_a_number() || name.is_not_a_number(),
+            _ => false,
+        }
+    }
+
     /// Whether a value of the column fulfils the condition.
     pub(super) fn holds(&self, value: Value<'_>) -> bool {
         match (self, value) {
@@ -235,6 +261,10 @@ impl Test {
                 _,
             ) => !equal,
             (_, Value::Null) => false,
+            (Self::Either { id, name }, Value::Person(person)) => {
+                let mut names = [&person.name, &person.full_name].into_iter();
+                id.holds(Value::Id(person.id)) || names.any(|n| name.holds(Value::Text(n)))
+            }
             (Self::Bool { wanted, equal }, Value::Bool(flag)) => (flag == *wanted) == *equal,
             (
                 Self::Id {
@@ -251,7 +281,7 @@ impl Test {
                 test.holds_text(id.simple().encode_lower(&mut [0; Simple::LENGTH]))
             }
             // A column holds one type, and its tests are made for it.
-            (_, Value::Bool(_) | Value::Time(_)) => false,
+            (_, Value::Bool(_) | Value::Time(_) | Value::Person(_)) => false,
         }
     }
 

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::wire::Page;
 
-pub(super) use query::{Query, hydrate};
+pub(super) use query::{Query, hydrate, switch};
 
 /// What an item has in a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +32,19 @@ pub(super) enum Value<'a> {
     Time(Timestamp),
     /// Yes or no.
     Bool(bool),
+    /// Somebody. Sorts by name.
+    Person(&'a Person),
+}
+
+/// Somebody, as a filter may name them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Person {
+    /// The name in ZenML.
+    pub(super) name: String,
+    /// The name for people.
+    pub(super) full_name: String,
+    /// The id on the wire.
+    pub(super) id: Uuid,
 }
 
 impl From<Option<Timestamp>> for Value<'_> {
@@ -51,6 +64,10 @@ pub(super) enum Holds {
     Time,
     /// Yes or no.
     Bool,
+    /// Yes or no, without an operator.
+    Flag,
+    /// Somebody, by name, full name or id.
+    Person,
 }
 
 /// A column of a kind: its name in a query, and where an item has it. The time is of now.
@@ -99,6 +116,16 @@ impl<T> Column<T> {
 
     pub(super) const fn bool(name: &'static str, of: Of<T>) -> Self {
         let holds = Holds::Bool;
+        Self { name, holds, of }
+    }
+
+    pub(super) const fn flag(name: &'static str, of: Of<T>) -> Self {
+        let holds = Holds::Flag;
+        Self { name, holds, of }
+    }
+
+    pub(super) const fn person(name: &'static str, of: Of<T>) -> Self {
+        let holds = Holds::Person;
         Self { name, holds, of }
     }
 }

@@ -78,7 +78,7 @@ impl<T> Query<T> {
         }
         query.sort_by(sort_by, find)?;
         query.hydrate = hydrate(text)?.unwrap_or(false);
-        match query.conditions.iter().any(|c| c.test == Test::NotANumber) {
+        match query.conditions.iter().any(|c| c.test.is_not_a_number()) {
             true => Err(Refusal::NotANumber),
             false => Ok(query),
         }
@@ -87,7 +87,7 @@ impl<T> Query<T> {
     /// Of a column that is yes or no the last condition counts, of others all do.
     fn add(&mut self, column: &'static Column<T>, value: &str) -> Result<(), Refusal> {
         let test = Test::read(column.holds, value)?;
-        if column.holds == Holds::Bool {
+        if matches!(column.holds, Holds::Bool | Holds::Flag) {
             self.conditions.retain(|c| !std::ptr::eq(c.column, column));
         }
         if self.conditions.len() == MAX_CONDITIONS {
@@ -120,10 +120,15 @@ const BAD_OPERATOR: Refusal = Refusal::Malformed("logical_operator must be 'and'
 
 /// The `hydrate` parameter of a query string, if it is there.
 pub(in crate::http) fn hydrate(text: &str) -> Result<Option<bool>, Refusal> {
+    switch(text, "hydrate").map_err(|()| BAD_HYDRATE)
+}
+
+/// A parameter of a query string that is yes or no, if it is there. Given twice, the last counts.
+pub(in crate::http) fn switch(text: &str, wanted: &str) -> Result<Option<bool>, ()> {
     form_urlencoded::parse(text.as_bytes())
-        .filter(|(name, _)| name == "hydrate")
+        .filter(|(name, _)| name == wanted)
         .last()
-        .map(|(_, value)| flag(&value).ok_or(BAD_HYDRATE))
+        .map(|(_, value)| flag(&value).ok_or(()))
         .transpose()
 }
 

@@ -154,6 +154,7 @@ fn parameters(route: &Route, operation: &Operation) -> Vec<Value> {
             query("user_code", &json!({"type": "string"})),
         ],
         Query::Token => token(),
+        Query::Patch => vec![query("patch_values", &operand(Holds::Flag))],
         Query::List(filters) => list(&filters()),
     });
     parameters
@@ -172,7 +173,7 @@ fn path_parameter(route: &Route, name: &str) -> Value {
     let owns = route.path.contains(&format!("{{{name}}}/api_keys"));
     let schema = match name {
         _ if owns => json!({"type": "string", "format": "uuid"}),
-        "device" | "stack" => json!({"type": "string", "format": "uuid"}),
+        "device" | "stack" | "secret" => json!({"type": "string", "format": "uuid"}),
         _ => json!({"type": "string", "minLength": 1}),
     };
     json!({"name": name, "in": "path", "required": true, "schema": schema})
@@ -226,21 +227,20 @@ fn operand(holds: Holds) -> Value {
     const TIME: &str = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8]) \
                         ([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]";
     const NULL: &str = "isnull:|isnotnull:";
+    const FLAG: &str = "[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|0|1|[Yy]|[Nn]|[Tt]|[Ff]|\
+                        [Yy][Ee][Ss]|[Nn][Oo]|[Oo][Nn]|[Oo][Ff][Ff]";
     let pattern = match holds {
-        Holds::Id | Holds::Text => return json!({"type": "string"}),
+        Holds::Id | Holds::Text | Holds::Person => return json!({"type": "string"}),
         Holds::Time => {
             let one = format!("((equals|notequals|gt|gte|lt|lte):)?{TIME}");
             format!("^({one}|in:{TIME},{TIME}|{NULL})$")
         }
-        Holds::Bool => {
-            let flag = "[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|0|1|[Yy]|[Nn]|[Tt]|[Ff]|\
-                        [Yy][Ee][Ss]|[Nn][Oo]|[Oo][Nn]|[Oo][Ff][Ff]";
-            format!("^(((equals|notequals):)?({flag})|{NULL})$")
-        }
+        Holds::Bool => format!("^(((equals|notequals):)?({FLAG})|{NULL})$"),
+        Holds::Flag => format!("^({FLAG})$"),
     };
     let text = json!({"type": "string", "pattern": pattern});
     match holds {
-        Holds::Bool => json!({"anyOf": [{"type": "boolean"}, text]}),
+        Holds::Bool | Holds::Flag => json!({"anyOf": [{"type": "boolean"}, text]}),
         _ => text,
     }
 }

@@ -6,9 +6,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use crate::{
     http::{
         list::Filter,
-        routes::{api_keys, constants, devices, service_accounts, users},
+        routes::{api_keys, constants, devices, secrets, service_accounts, users},
     },
-    wire::{Page, account, change, device, login, server, stack},
+    wire::{Page, account, change, device, login, secret, server, stack},
 };
 
 type Make = fn(&mut SchemaGenerator) -> Schema;
@@ -23,6 +23,8 @@ pub(super) enum Query {
     Waiting,
     /// What kind of token is asked for, for how long, and for which workload.
     Token,
+    /// Whether keys that are not named stay.
+    Patch,
     /// Pages, filters and sorting.
     List(fn() -> Vec<Filter>),
 }
@@ -92,6 +94,7 @@ pub(super) fn of(method: &Method, path: &str) -> Option<Operation> {
     entrance(row)
         .or_else(|| accounts(row))
         .or_else(|| people(row))
+        .or_else(|| of_secrets(row))
         .or_else(|| constants(row))
 }
 
@@ -245,6 +248,40 @@ fn people(row: Row<'_>) -> Option<Operation> {
             "Shuts a user out, and gives a token to choose another password with.",
         )
         .refused(&[409]),
+        _ => return None,
+    })
+}
+
+fn of_secrets(row: Row<'_>) -> Option<Operation> {
+    const ALL: &str = "/api/v1/secrets";
+    const ONE: &str = "/api/v1/secrets/{secret}";
+    type Secret<'a> = secret::Secret<'a>;
+    Some(match row {
+        ("GET", ALL) => Operation::lists::<Secret<'_>>(
+            "Lists secrets without their values: public ones, and the caller's private ones.",
+            secrets::filters,
+        ),
+        ("POST", ALL) => Operation::answers::<Secret<'_>>("Makes a secret, and shows its values.")
+            .takes::<secret::NewSecret>()
+            .refused(&[409]),
+        ("POST", "/api/v1/workspaces/{workspace}/secrets") => {
+            Operation::answers::<Secret<'_>>("The same for earlier clients: it has no workspaces.")
+                .takes::<secret::NewSecret>()
+                .refused(&[409])
+        }
+        ("GET", ONE) => {
+            Operation::shows::<Secret<'_>>("Shows a secret with its values.").refused(&[400])
+        }
+        ("PUT", ONE) => Operation {
+            query: Query::Patch,
+            ..Operation::answers::<Secret<'_>>("Changes a secret, and shows its values.")
+        }
+        .takes::<secret::SecretUpdate>()
+        .refused(&[409]),
+        ("DELETE", ONE) => Operation::answers::<Nothing>("Deletes a secret.").refused(&[409]),
+        ("PUT", "/api/v1/secrets_operations/backup" | "/api/v1/secrets_operations/restore") => {
+            Operation::answers::<Nothing>("Never done: there is no backup store.").refused(&[501])
+        }
         _ => return None,
     })
 }

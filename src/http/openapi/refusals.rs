@@ -44,7 +44,7 @@ fn shown(status: u16) -> Value {
     let shapes: &[&str] = match status {
         400 => &["Plain", "Raised", "OAuth"],
         401 | 403 => &["Plain", "Raised"],
-        404 | 409 | 503 => &["Raised"],
+        404 | 409 | 501 | 503 => &["Raised"],
         408 | 429 => &["Plain"],
         422 => &["Raised", "Exception"],
         500 => &["Raised", "Unexpected"],

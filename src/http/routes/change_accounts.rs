@@ -22,6 +22,11 @@ use crate::{
     wire::change::{NewServiceAccount, ServiceAccountUpdate},
 };
 
+const OWNS_SECRETS: &str = "The service account has already been used to create other resources that \
+                            it now owns and therefore cannot be deleted. Please delete all \
+                            resources owned by the service account or consider deactivating it \
+                            instead.";
+
 /// `POST /service_accounts`.
 pub(in crate::http) async fn create(
     change: Change,
@@ -127,6 +132,13 @@ async fn alter(app: App, wanted: NameOrId, update: Update) -> Result<Done, Refus
 
 async fn remove(app: App, wanted: NameOrId) -> Result<Done, Refusal> {
     let object = look_up(&app, &wanted)?;
+    {
+        let view = app.view()?;
+        let account = find(&view.directory, &wanted)?;
+        if view.directory.owns_secrets(account.id) {
+            return Err(Refusal::Illegal(OWNS_SECRETS));
+        }
+    }
     let id = object.uid;
     let gone = || Refusal::NoAccount(wanted.to_string());
     let deleted = app.registrar().delete_account(object).await;

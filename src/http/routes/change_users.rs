@@ -36,6 +36,10 @@ use crate::{
 const ACTIVATION: SignedDuration = SignedDuration::from_hours(72);
 const LAST_ADMIN: &str = "There has to be at least one admin account configured on your system. \
                           This is the only admin account and therefore it cannot be deleted.";
+const OWNS_SECRETS: &str = "The user account has already been used to create other resources that \
+                            it now owns and therefore cannot be deleted. Please delete all \
+                            resources owned by the user account or consider deactivating it \
+                            instead.";
 const WRONG_PASSWORD: &str = "The current password is incorrect.";
 
 /// `POST /users`.
@@ -356,6 +360,9 @@ async fn remove(app: App, caller: Principal, wanted: NameOrId) -> Result<Done, R
         }
         if is_last_admin(&view.directory, user) {
             return Err(Refusal::Illegal(LAST_ADMIN));
+        }
+        if view.directory.owns_secrets(user.id) {
+            return Err(Refusal::Illegal(OWNS_SECRETS));
         }
         object(user)
     };

@@ -10,6 +10,7 @@ pub(super) mod api_token;
 pub(super) mod change_accounts;
 pub(super) mod change_devices;
 pub(super) mod change_keys;
+pub(super) mod change_secrets;
 pub(super) mod change_users;
 pub(super) mod constants;
 pub(super) mod current_user;
@@ -20,11 +21,12 @@ pub(super) mod health;
 pub(super) mod info;
 pub(super) mod jwks;
 pub(super) mod login;
+pub(super) mod secrets;
 pub(super) mod service_accounts;
 pub(super) mod users;
 
 use axum::{
-    http::header::CONTENT_TYPE,
+    http::{HeaderName, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -95,10 +97,13 @@ fn refusal(
     }
 }
 
+/// What an answer in JSON says of itself.
+const JSON: [(HeaderName, &str); 1] = [(CONTENT_TYPE, "application/json")];
+
 /// An answer in JSON.
 fn json(body: &impl Serialize) -> Result<Response, Refusal> {
     let bytes = serde_json::to_vec(body).map_err(|_| Refusal::Unexpected)?;
-    Ok(([(CONTENT_TYPE, "application/json")], bytes).into_response())
+    Ok((JSON, bytes).into_response())
 }
 
 /// What the query of a request asks of a list.

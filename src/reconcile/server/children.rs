@@ -165,12 +165,14 @@ impl Parts<'_> {
         body
     }
 
-    /// The sidecar reads identities of its namespace and its own server and its two Secrets, makes
-    /// and changes identities for ZenML's API, stores what stands for passwords that users choose,
-    /// and writes when identities were last used.
+    /// The sidecar reads identities and secrets without values of its namespace and its own server and
+    /// its two Secrets, makes and changes identities and secrets for ZenML's API, stores what stands
+    /// for passwords that users choose, and writes when identities were last used. The values of
+    /// secrets it may read one by one, see `readable.rs`.
     fn role(&self) -> Value {
-        let changed = ["zenserviceaccounts", "zenapikeys", "zendevices", "zenusers"];
-        let kinds: Vec<&str> = std::iter::once("zenservers").chain(changed).collect();
+        let used = ["zenserviceaccounts", "zenapikeys", "zendevices", "zenusers"];
+        let changed: Vec<&str> = used.into_iter().chain(["zensecrets"]).collect();
+        let kinds: Vec<&str> = [&["zenservers"], &*changed].concat();
         let (auth, passwords) = (
             self.server.auth_secret_name(),
             self.server.passwords_secret_name(),
@@ -178,7 +180,7 @@ impl Parts<'_> {
         self.with_labels(json!({"rules": [
             {"apiGroups": [GROUP], "resources": kinds, "verbs": ["get", "list", "watch"]},
             {"apiGroups": [GROUP], "resources": changed, "verbs": ["create", "patch", "delete"]},
-            {"apiGroups": [GROUP], "resources": changed.map(|kind| format!("{kind}/status")),
+            {"apiGroups": [GROUP], "resources": used.map(|kind| format!("{kind}/status")),
              "verbs": ["patch"]},
             {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"],
              "resourceNames": [auth]},

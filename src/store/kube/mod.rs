@@ -1,13 +1,14 @@
 //! The store of the sidecar: a watched view of one server's custom resources.
 //!
-//! The server, its accounts, the keys of its namespace, its users, its devices, its auth Secret and
-//! the Secret with what stands for passwords are followed. Nothing is answered before all were
+//! The server, its accounts, the keys of its namespace, its users, devices and secrets, its auth
+//! Secret and the Secret with what stands for passwords are followed. No value of a secret is. Nothing is answered before all were
 //! listed, or when one of them cannot be shown to be fresher than `maxStaleness`.
 
 mod follow;
 mod project;
 mod registrar;
 mod revoked;
+mod shelved;
 mod usage;
 
 use std::{
@@ -31,6 +32,7 @@ use self::{
     follow::{Change, Collection, follow},
     project::Secrets,
     revoked::Revocations,
+    shelved::Shelved,
 };
 use super::{Settings, State, Store, Unavailable, View};
 use crate::{
@@ -59,7 +61,7 @@ pub struct ServerName {
 /// A watched view of one server.
 pub struct KubeStore {
     parts: RwLock<Parts>,
-    fresh: [AtomicU64; 7],
+    fresh: [AtomicU64; 8],
     /// What the moments in `fresh` are counted from.
     origin: Instant,
     clock: fn() -> Instant,
@@ -79,6 +81,7 @@ enum Source {
     Users,
     AuthSecret,
     Passwords,
+    Shelf,
 }
 
 /// What was seen so far. A state exists once server and secrets are known; until then what else
@@ -133,6 +136,10 @@ impl KubeStore {
         );
         let users = self.collection(
             Api::namespaced(watching.clone(), &namespace),
+            Some(of_server.clone()),
+        );
+        let shelf = self.collection(
+            Api::namespaced(watching.clone(), &namespace),
             Some(of_server),
         );
         let passwords = self.collection(
@@ -141,12 +148,13 @@ impl KubeStore {
         );
         let keys = self.collection(Api::namespaced(watching.clone(), &namespace), None);
         let secrets = self.collection(Api::namespaced(watching, &namespace), Some(secret_named));
-        let tasks: [futures::future::BoxFuture<'_, ()>; 8] = [
+        let tasks: [futures::future::BoxFuture<'_, ()>; 9] = [
             Box::pin(follow(servers, self.telling(Self::server))),
             Box::pin(follow(accounts, self.telling(Self::accounts))),
             Box::pin(follow(keys, self.telling(Self::keys))),
             Box::pin(follow(devices, self.telling(Self::devices))),
             Box::pin(follow(users, self.telling(Self::users))),
+            Box::pin(follow(shelf, self.telling(Self::shelf))),
             Box::pin(follow(passwords, self.telling(Self::passwords))),
             Box::pin(follow(secrets, self.telling(Self::auth_secret))),
             Box::pin(usage::record(Arc::clone(&self), writing, namespace)),
@@ -310,6 +318,29 @@ impl KubeStore {
                 let ids: HashSet<_> = objects.iter().filter_map(|o| id_of(&o.metadata)).collect();
                 let mut parts = self.parts.write();
                 parts.directory().keep_users(&ids);
+                objects
+                    .iter()
+                    .for_each(|object| put(parts.directory(), object));
+            }
+        }
+    }
+
+    fn shelf(&self, change: Change<Shelved>) {
+        let put = |directory: &mut Directory, object: &Shelved| match shelved::secret(object) {
+            Some(secret) => directory.put_secret(secret),
+            None => remove(&object.metadata, |id| drop(directory.remove_secret(id))),
+        };
+        match change {
+            Change::FreshAt(at) => self.is_fresh(Source::Shelf, at),
+            Change::Put(object) => put(self.parts.write().directory(), &object),
+            Change::Gone(meta) => {
+                let mut parts = self.parts.write();
+                remove(&meta, |id| drop(parts.directory().remove_secret(id)));
+            }
+            Change::All(objects) => {
+                let ids: HashSet<_> = objects.iter().filter_map(|o| id_of(&o.metadata)).collect();
+                let mut parts = self.parts.write();
+                parts.directory().keep_secrets(&ids);
                 objects
                     .iter()
                     .for_each(|object| put(parts.directory(), object));

@@ -24,6 +24,7 @@ use crate::{
         limit::Rates,
         network::Network,
         scheme::{Provider, Scheme},
+        sealed::Recipient,
     },
     store::{Cors, HeaderSettings, Settings},
 };
@@ -289,8 +290,15 @@ pub(super) fn settings(object: &ZenServer) -> Option<Settings> {
         devices: terms(&object.spec),
         public_url: object.spec.url.clone(),
         cors: cors(&object.spec.cors),
+        recipient: recipient(object),
         headers: headers(&object.spec.secure_headers),
     })
+}
+
+/// What the operator says; one that cannot be read is none.
+fn recipient(object: &ZenServer) -> Option<Recipient> {
+    let sealing = object.status.as_ref()?.sealing.as_ref()?;
+    sealing.recipient.parse().ok()
 }
 
 /// What the schema lets through names a provider where it is needed. Without one nobody gets in.

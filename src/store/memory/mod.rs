@@ -2,14 +2,21 @@
 
 mod devices;
 mod registrar;
+mod vault;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{NotChanged, Settings, State, Store, Unavailable, View};
+use super::{
+    NotChanged, Settings, State, Store, Unavailable, View,
+    vault::{NotRead, Values},
+};
 
 /// State that its owner changes directly, or as its own [`Registrar`](super::Registrar).
 #[derive(Debug)]
@@ -30,6 +37,10 @@ struct Registered {
     operator_is_away: bool,
     keeps_epochs: bool,
     fails: Option<NotChanged>,
+    /// The values of secrets.
+    values: HashMap<Uuid, Values>,
+    unreadable: Option<NotRead>,
+    reads: usize,
     drawn: u128,
 }
 

@@ -43,7 +43,12 @@ impl MemoryStore {
         uid
     }
 
-    fn check_own(&self, uid: Uuid, what: &'static str, name: &str) -> Result<(), NotChanged> {
+    pub(super) fn check_own(
+        &self,
+        uid: Uuid,
+        what: &'static str,
+        name: &str,
+    ) -> Result<(), NotChanged> {
         if self.registrar.lock().made.contains(&uid) {
             return Ok(());
         }
@@ -57,7 +62,7 @@ impl MemoryStore {
         Ok(key.uid)
     }
 
-    fn is_away(&self) -> bool {
+    pub(super) fn is_away(&self) -> bool {
         self.registrar.lock().operator_is_away
     }
 

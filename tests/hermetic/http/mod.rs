@@ -22,6 +22,7 @@ mod pages;
 mod refusals;
 mod routes;
 mod schemes;
+mod secrets;
 mod slow;
 mod sockets;
 mod timing;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{FIELD_MANAGER, declared};
 use crate::{
-    api::{ZenAPIKey, ZenServiceAccount, ZenUser},
+    api::{ZenAPIKey, ZenSecret, ZenServiceAccount, ZenUser},
     store::{
         kube::project,
         registrar::{Declared, NotChanged, Object},
@@ -52,6 +52,14 @@ impl Kind for ZenAPIKey {
 
 impl Kind for ZenUser {
     const WHAT: &'static str = "user";
+
+    fn called(&self) -> &str {
+        self.zenml_name()
+    }
+}
+
+impl Kind for ZenSecret {
+    const WHAT: &'static str = "secret";
 
     fn called(&self) -> &str {
         self.zenml_name()

@@ -9,6 +9,7 @@ mod calls;
 mod declared;
 mod devices;
 mod names;
+mod secrets;
 mod users;
 
 use std::{sync::Arc, time::Duration};
@@ -25,7 +26,7 @@ use uuid::Uuid;
 use self::calls::{call, change, create, object, patch_parameters, read_own, remove, told};
 use super::ServerName;
 use crate::{
-    api::{ApiDuration, ZenAPIKey, ZenServiceAccount, ZenUser, label},
+    api::{ApiDuration, ZenAPIKey, ZenSecret, ZenServiceAccount, ZenUser, label},
     auth::credential::Credential,
     store::registrar::{
         Changing, NewAccount, NewKey, NewUser, NotChanged, Object, Registrar, Replaced,
@@ -42,12 +43,13 @@ pub const MADE_BY_API: &str = label::MANAGED_BY_API;
 /// `spec.rotation.maxRetain` where nothing is set.
 const MAX_RETAIN: Duration = Duration::from_hours(168);
 
-/// Changes the accounts, keys and users of one server in Kubernetes.
+/// Changes the accounts, keys, users and secrets of one server in Kubernetes.
 #[derive(Clone)]
 pub struct KubeRegistrar {
     accounts: Api<ZenServiceAccount>,
     keys: Api<ZenAPIKey>,
     users: Api<ZenUser>,
+    shelf: Api<ZenSecret>,
     secrets: Api<Secret>,
     server: String,
     /// Name of the Secret with what stands for passwords.
@@ -61,6 +63,7 @@ impl KubeRegistrar {
             accounts: Api::namespaced(client.clone(), &server.namespace),
             keys: Api::namespaced(client.clone(), &server.namespace),
             users: Api::namespaced(client.clone(), &server.namespace),
+            shelf: Api::namespaced(client.clone(), &server.namespace),
             secrets: Api::namespaced(client, &server.namespace),
             passwords: format!("{}-passwords", server.name),
             server: server.name.clone(),

@@ -34,6 +34,13 @@ pub(super) fn of_denial(server: &str, device: Uuid) -> String {
     format!("denied-{hex}")
 }
 
+/// Name of the object of a secret: of all, or of the owner with this UID alone.
+pub(super) fn of_secret(server: &str, owner: Option<&str>, name: &str, attempt: u32) -> String {
+    let scope = if owner.is_some() { "private" } else { "public" };
+    let hash = hash(&[server, scope, owner.unwrap_or_default(), name], attempt);
+    format!("{}-{hash}", slug(name))
+}
+
 /// What of a text may stand in the name of an object.
 fn slug(text: &str) -> String {
     let mut slug = String::new();
@@ -109,6 +116,13 @@ mod tests {
             of_denial("test", Uuid::nil()),
             of_denial("test", Uuid::max()),
             of_denial("prod", Uuid::nil()),
+            of_secret("prod", None, "ci", 0),
+            of_secret("prod", None, "ci", 1),
+            of_secret("prod", None, "CI", 0),
+            of_secret("prod", Some("u1"), "ci", 0),
+            of_secret("prod", Some("u2"), "ci", 0),
+            of_secret("prod", Some(""), "ci", 0),
+            of_secret("test", None, "ci", 0),
         ];
         let different: std::collections::HashSet<_> = names.iter().collect();
         assert_eq!(different.len(), names.len());
