@@ -214,6 +214,21 @@ impl Sidecar {
         self.ask(&head, &body.to_string()).await
     }
 
+    /// A request in JSON to any path.
+    pub async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: &Value,
+    ) -> Result<Answer> {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/json\r\n"
+        );
+        self.ask(&head, &body.to_string()).await
+    }
+
     /// A form.
     pub async fn post(&self, path: &str, form: &str) -> Result<Answer> {
         let kind = "content-type: application/x-www-form-urlencoded";

@@ -28,6 +28,7 @@ mod propagation;
 mod revocation;
 mod rotation;
 mod schemes;
+mod secrets;
 mod signing;
 #[path = "../cluster/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the cluster tests")]

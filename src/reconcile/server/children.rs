@@ -121,6 +121,15 @@ pub(super) fn keyset_entry(name: &str, live: &Live, keyset: &Keyset) -> Entries 
     }
 }
 
+/// With the labels of what belongs to a server's pods.
+pub(super) fn with_labels(mut body: Value) -> Value {
+    if let Value::Object(fields) = &mut body {
+        let labels = json!({label::NAME: "zenserver", label::COMPONENT: "sidecar"});
+        fields.insert("metadata".into(), json!({"labels": labels}));
+    }
+    body
+}
+
 /// A server and what is set for all of them.
 pub(super) struct Parts<'a> {
     pub server: &'a ZenServer,
@@ -133,7 +142,7 @@ impl Parts<'_> {
     /// The fields that we own of a child of a kind.
     pub(super) fn body(&self, kind: &str) -> Value {
         match kind {
-            "ServiceAccount" => self.with_labels(json!({"automountServiceAccountToken": false})),
+            "ServiceAccount" => with_labels(json!({"automountServiceAccountToken": false})),
             "Role" => self.role(),
             "RoleBinding" => self.role_binding(),
             "Service" => self.service(),
@@ -157,14 +166,6 @@ impl Parts<'_> {
             .join(",")
     }
 
-    fn with_labels(&self, mut body: Value) -> Value {
-        if let Value::Object(fields) = &mut body {
-            let labels = json!({label::NAME: "zenserver", label::COMPONENT: "sidecar"});
-            fields.insert("metadata".into(), json!({"labels": labels}));
-        }
-        body
-    }
-
     /// The sidecar reads identities and secrets without values of its namespace and its own server and
     /// its two Secrets, makes and changes identities and secrets for ZenML's API, stores what stands
     /// for passwords that users choose, and writes when identities were last used. The values of
@@ -177,7 +178,7 @@ impl Parts<'_> {
             self.server.auth_secret_name(),
             self.server.passwords_secret_name(),
         );
-        self.with_labels(json!({"rules": [
+        with_labels(json!({"rules": [
             {"apiGroups": [GROUP], "resources": kinds, "verbs": ["get", "list", "watch"]},
             {"apiGroups": [GROUP], "resources": changed, "verbs": ["create", "patch", "delete"]},
             {"apiGroups": [GROUP], "resources": used.map(|kind| format!("{kind}/status")),
@@ -191,14 +192,14 @@ impl Parts<'_> {
 
     fn role_binding(&self) -> Value {
         let (name, namespace) = (self.server.name_any(), self.server.namespace());
-        self.with_labels(json!({
+        with_labels(json!({
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
             "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
         }))
     }
 
     fn service(&self) -> Value {
-        self.with_labels(json!({"spec": {
+        with_labels(json!({"spec": {
             "selector": self.server.pod_labels(),
             "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"}],
         }}))
@@ -213,7 +214,7 @@ impl Parts<'_> {
         if let (Some(replicas), Value::Object(fields)) = (self.server.spec.replicas, &mut spec) {
             fields.insert("replicas".into(), replicas.into());
         }
-        self.with_labels(json!({"spec": spec}))
+        with_labels(json!({"spec": spec}))
     }
 
     fn pod_template(&self) -> Value {

@@ -6,6 +6,7 @@
 //! Security Standard, with rights on this namespace's identities and their own two Secrets only.
 
 mod children;
+pub mod readable;
 mod sealing;
 mod signing;
 

@@ -50,7 +50,7 @@ use crate::{
         reader::Views,
         record::keeper,
         secret::SecretNames,
-        server,
+        server::{self, readable},
         watch::{Seen, keeper, metadata, objects, watch as follow},
     },
 };
@@ -331,6 +331,7 @@ fn controllers(
         controller(&tools, (), views.devices, routes.devices(), few),
         controller(&tools, (), views.keys, routes.keys(), many),
         controller(&tools, (), views.declared, routes.declared(), many),
+        readable::run(tools.clone(), routes.readable()).boxed(),
         keeper::run(tools, routes.records(), few).boxed(),
     ];
     join_all(work).map(drop).boxed()

@@ -31,6 +31,8 @@ pub struct Routes {
     views: Views,
     echoes: Arc<Echoes>,
     servers: Triggers<ZenServer>,
+    /// Servers whose pods may read other values now.
+    readable: Triggers<ZenServer>,
     accounts: Triggers<ZenServiceAccount>,
     keys: Triggers<ZenAPIKey>,
     devices: Triggers<ZenDevice>,
@@ -62,6 +64,7 @@ impl Routes {
             views,
             echoes,
             servers: Triggers::default(),
+            readable: Triggers::default(),
             accounts: Triggers::default(),
             keys: Triggers::default(),
             devices: Triggers::default(),
@@ -77,6 +80,11 @@ impl Routes {
     /// Servers that need a look, from now on.
     pub fn servers(&self) -> impl Stream<Item = ObjectRef<ZenServer>> + Send + use<> {
         self.servers.listen(&self.views.servers)
+    }
+
+    /// Servers whose pods may read other values, from now on.
+    pub fn readable(&self) -> impl Stream<Item = ObjectRef<ZenServer>> + Send + use<> {
+        self.readable.listen(&self.views.servers)
     }
 
     /// Accounts that need a look, from now on.
@@ -116,6 +124,7 @@ impl Routes {
     /// No more looks begin.
     pub fn close(&self) {
         self.servers.close();
+        self.readable.close();
         self.accounts.close();
         self.keys.close();
         self.devices.close();
@@ -193,6 +202,10 @@ impl Routes {
         }
         if matches!(seen, Seen::Gone(_)) {
             self.offers(seen, ());
+            let server = ObjectRef::new(&secret.spec.server_ref.name);
+            let namespace = secret.metadata.namespace.as_deref();
+            self.readable
+                .send(server.within(namespace.unwrap_or_default()));
         }
     }
 
@@ -306,12 +319,18 @@ impl Routes {
                 _ => self.clients_of(Some(namespace), name),
             }
         }
+        if kind == "ZenSecret" && made_kind == "Secret" {
+            self.granted(namespace, name);
+        }
         match seen {
             Seen::Changed(made) if self.echoes.is_own_child(made) => return,
             Seen::Changed(_) => {}
             Seen::Gone(made) => self.echoes.forget(&made.uid),
         }
         match kind {
+            "ZenServer" if made.name().starts_with(&format!("{name}.secrets")) => {
+                self.readable.send(ObjectRef::new(name).within(namespace));
+            }
             "ZenServer" => self.servers.send(ObjectRef::new(name).within(namespace)),
             "ZenAPIKey" => self.keys.send(ObjectRef::new(name).within(namespace)),
             "ZenUser" => self.users.send(ObjectRef::new(name).within(namespace)),
@@ -322,6 +341,15 @@ impl Routes {
             && made.owner().is_none()
         {
             self.bereft(uid);
+        }
+    }
+
+    /// What a secret was delivered in came, changed or went: its server's pods may read it, or not.
+    fn granted(&self, namespace: &str, secret: &str) {
+        let secret = ObjectRef::new(secret).within(namespace);
+        if let Some(secret) = self.views.declared.get(&secret) {
+            let server = ObjectRef::new(&secret.spec.server_ref.name);
+            self.readable.send(server.within(namespace));
         }
     }
 
