@@ -137,7 +137,7 @@ async fn made_and_read(bo: &Person, ci: &Person, folder: &Path) -> Result<()> {
     let list = ci.does(&["list"]).await?;
     contains(
         &list,
-        &["db", "inline", "from-file", "key-file", "bo"],
+        &["db", "inline", "from-file", "key-file"],
         &["canary"],
     )?;
     // By name, by a part of it, by id.
@@ -230,7 +230,7 @@ async fn a_step_reads_them(ci: &Person) -> Result<()> {
     let home = tempfile::tempdir()?;
     let mut command = python(client()?.with_file_name("python"));
     command
-        .args([&format!("{HERE}/python/secrets.py"), "tracker", "password"])
+        .args([&format!("{HERE}/python/step.py"), "tracker", "password"])
         .env("HOME", home.path())
         .envs(ci.variables.iter().map(|(name, value)| (*name, value)));
     let output = timeout(PATIENCE, command.output())

@@ -123,6 +123,8 @@ async fn objects_are_there_when_they_are_wanted() -> Result<()> {
         [
             "Deployment",
             "ValidatingAdmissionPolicy",
+            "ValidatingAdmissionPolicy",
+            "ValidatingAdmissionPolicyBinding",
             "ValidatingAdmissionPolicyBinding"
         ]
     );

@@ -2,16 +2,19 @@
 
 use anyhow::{Context, Result, ensure};
 use jiff::SignedDuration;
-use kube::api::DeleteParams;
+use kube::{
+    Api,
+    api::{DeleteParams, DynamicObject, PostParams},
+};
 use serde_json::{Value, json};
-use zenop::api::{ZenAPIKey, ZenServiceAccount, condition, reason};
-use zenop_cluster::shared;
+use zenop::api::{ZenAPIKey, ZenSecret, ZenServer, ZenServiceAccount, condition, reason};
+use zenop_cluster::{client_from, shared};
 
 use super::parties::another_second;
 use crate::support::{
     PATIENCE, Site, account, garbage_collector,
     helm::{Helm, apply, kind, objects},
-    key, message, ready, says, server, site, stalled, with,
+    key, message, ready, says, secret, server, site, stalled, with,
 };
 
 fn allowing(keys: Value) -> Value {
@@ -135,14 +138,7 @@ async fn a_server_decides_how_long_keys_live() -> Result<()> {
 async fn what_is_protected_is_not_deleted() -> Result<()> {
     garbage_collector().await?;
     site("protected", async |site| {
-        let values = json!({
-            "watchNamespace": site.name(), "crds": {"install": false}, "rbac": {"aggregate": false},
-        });
-        let helm = Helm::of(shared().await?)?;
-        let mut policy = objects(&helm.template(site.name(), &values).await?)?;
-        policy.retain(|object| kind(object).starts_with("ValidatingAdmissionPolicy"));
-        ensure!(policy.len() == 2, "no policy and binding");
-        apply(site.ns.client(), &policy, false).await?;
+        let policies = policies(site).await?;
 
         let protected = |mut object: Value, more: Value| {
             object["metadata"]["annotations"] = more;
@@ -178,17 +174,92 @@ async fn what_is_protected_is_not_deleted() -> Result<()> {
         }
         site.kubectl(&["delete", "zenserviceaccount", "ci"]).await?;
         site.kubectl(&["delete", "zenserver", "prod"]).await?;
-        for object in policy {
-            let types = object.types.clone().context("no type")?;
-            let resource = crate::support::site::resource(&types.api_version, &types.kind);
-            let api = kube::Api::<kube::api::DynamicObject>::all_with(
-                site.ns.client().clone(),
-                &resource,
-            );
-            let name = object.metadata.name.context("no name")?;
-            api.delete(&name, &DeleteParams::background()).await?;
+        removed(site, policies).await
+    })
+    .await
+}
+
+/// The chart's admission policies, put in force for this namespace.
+async fn policies(site: &Site) -> Result<Vec<DynamicObject>> {
+    let values = json!({
+        "watchNamespace": site.name(), "crds": {"install": false}, "rbac": {"aggregate": false},
+        "fullnameOverride": site.name(),
+    });
+    let helm = Helm::of(shared().await?)?;
+    let mut policies = objects(&helm.template(site.name(), &values).await?)?;
+    policies.retain(|object| kind(object).starts_with("ValidatingAdmissionPolicy"));
+    ensure!(policies.len() == 4, "not two policies and bindings");
+    apply(site.ns.client(), &policies, false).await?;
+    Ok(policies)
+}
+
+async fn removed(site: &Site, policies: Vec<DynamicObject>) -> Result<()> {
+    for object in policies {
+        let types = object.types.clone().context("no type")?;
+        let resource = crate::support::site::resource(&types.api_version, &types.kind);
+        let api = Api::<DynamicObject>::all_with(site.ns.client().clone(), &resource);
+        let name = object.metadata.name.context("no name")?;
+        api.delete(&name, &DeleteParams::background()).await?;
+    }
+    Ok(())
+}
+
+/// Who has the rights of a server's pods cannot have another Secret shown to them by way of a
+/// ZenSecret.
+#[tokio::test]
+async fn a_servers_pods_write_sealed_values_alone() -> Result<()> {
+    site("sealed-alone", async |site| {
+        let policies = policies(site).await?;
+        let _operator = site.operator().await?;
+        site.apply(&server("prod")).await?;
+        let made = |server: &ZenServer| {
+            let status = server.status.as_ref();
+            status.is_some_and(|status| status.observed_generation > 0)
+        };
+        site.until("prod", "has its children", made).await?;
+        let kubeconfig = site
+            .plane
+            .kubeconfig_for_service_account(site.name(), "prod", None)
+            .await?;
+        let pods = client_from(&kubeconfig).await?;
+        let api = Api::<ZenSecret>::namespaced(pods, site.name());
+        let parameters = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let attempt = async |object: Value| -> Result<String> {
+            let wanted: ZenSecret = serde_json::from_value(object)?;
+            Ok(match api.create(&parameters, &wanted).await {
+                Ok(_) => "done".to_owned(),
+                Err(error) => error.to_string(),
+            })
+        };
+        let from =
+            json!([{"key": "k", "valueFrom": {"secretKeyRef": {"name": "theirs", "key": "k"}}}]);
+        let refused = async {
+            while attempt(secret("s", from.clone())).await? == "done" {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(PATIENCE, refused)
+            .await
+            .context("it may")??;
+        let sealed = "-----BEGIN AGE ENCRYPTED FILE-----\n".to_owned() + &"A".repeat(64);
+        let sealed = json!([{"key": "k", "encrypted": sealed}]);
+        let generated = json!([{"key": "k", "generate": {}}]);
+        let taken = with(secret("s", sealed.clone()), "spec.adoption", json!("Force"));
+        for (object, told) in [
+            (secret("s", from), "sealed values alone"),
+            (secret("s", generated), "sealed values alone"),
+            (taken, "take no Secret over"),
+            (secret("s", sealed), "done"),
+            (secret("s", json!([])), "done"),
+        ] {
+            let said = attempt(object).await?;
+            ensure!(said.contains(told), "{said}");
         }
-        Ok(())
+        removed(site, policies).await
     })
     .await
 }

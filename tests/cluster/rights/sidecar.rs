@@ -81,6 +81,7 @@ async fn the_sidecar_has_few(
         "patch zenop.dev/zenapikeys/status",
         "create zenop.dev/zenapikeys",
         "delete zenop.dev/zenserviceaccounts",
+        "create zenop.dev/zensecrets",
     ];
     sidecar.check(true, site.name(), &may).await?;
     let may_not = [
@@ -93,6 +94,7 @@ async fn the_sidecar_has_few(
         "delete secrets prod-auth",
         "patch zenop.dev/zenservers/status",
         "patch zenop.dev/zenservers",
+        "patch zenop.dev/zensecrets/status",
         "list services",
         "create events.k8s.io/events",
     ];
@@ -197,6 +199,14 @@ async fn make_and_change(site: &Site, address: &str, key: &str) -> Result<()> {
     ask("PUT", &device, json!({"locked": true})).await?;
     ask("DELETE", &device, Value::Null).await?;
     ask("DELETE", &format!("{accounts}/bot"), Value::Null).await?;
+    let secrets = "/api/v1/secrets";
+    let body = json!({"name": "s", "values": {"k": "v"}});
+    let made = ask("POST", secrets, body).await?;
+    let secret = format!("{secrets}/{}", made["id"].as_str().context("no id")?);
+    let read = ask("GET", &secret, Value::Null).await?;
+    ensure!(read["body"]["values"] == json!({"k": "v"}), "{read}");
+    ask("PUT", &secret, json!({"values": {"k": "w"}})).await?;
+    ask("DELETE", &secret, Value::Null).await?;
     make_a_user(site, address, &ask).await
 }
 

@@ -1,6 +1,6 @@
 """What a step does with secrets: looks them up, and reads attributes that refer to them.
 
-Usage: secrets.py NAME KEY, with the server and a key of it in the environment. Prints one line of JSON.
+Usage: step.py NAME KEY, with the server and a key of it in the environment. Prints one line of JSON.
 """
 
 import json
