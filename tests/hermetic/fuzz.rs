@@ -634,8 +634,9 @@ mod requests {
             );
             prop_assume!(!text_of(&body).contains("password"));
             if let Some(status) = answer(method.clone(), &path, &headers, body, known) {
+                // There is no backup of secrets, as where ZenML has none.
                 prop_assert!(
-                    (200..500).contains(&status),
+                    (200..500).contains(&status) || status == 501,
                     "{} {}: {}",
                     method,
                     path,
