@@ -77,10 +77,11 @@ fn handed_on() -> Rules {
         "zenapikeys",
         "zendevices",
         "zenusers",
+        "zensecrets",
     ]
     .map(|kind| (kind, "get"));
     let write = ["create", "patch", "delete"];
-    let kinds = ["zenserviceaccounts", "zenapikeys", "zenusers"];
+    let kinds = ["zenserviceaccounts", "zenapikeys", "zenusers", "zensecrets"];
     let write = write.map(|verb| kinds.map(|kind| (kind, verb)));
     let device = [("zendevices", "create"), ("zendevices", "patch")];
     let all = get

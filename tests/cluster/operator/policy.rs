@@ -2,12 +2,13 @@
 
 use anyhow::{Context, Result, ensure};
 use jiff::SignedDuration;
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::{
     Api,
     api::{DeleteParams, DynamicObject, PostParams},
 };
 use serde_json::{Value, json};
-use zenop::api::{ZenAPIKey, ZenSecret, ZenServer, ZenServiceAccount, condition, reason};
+use zenop::api::{ZenAPIKey, ZenSecret, ZenServiceAccount, condition, reason};
 use zenop_cluster::{client_from, shared};
 
 use super::parties::another_second;
@@ -212,11 +213,7 @@ async fn a_servers_pods_write_sealed_values_alone() -> Result<()> {
         let policies = policies(site).await?;
         let _operator = site.operator().await?;
         site.apply(&server("prod")).await?;
-        let made = |server: &ZenServer| {
-            let status = server.status.as_ref();
-            status.is_some_and(|status| status.observed_generation > 0)
-        };
-        site.until("prod", "has its children", made).await?;
+        site.until::<RoleBinding>("prod", "made", |_| true).await?;
         let kubeconfig = site
             .plane
             .kubeconfig_for_service_account(site.name(), "prod", None)
