@@ -223,8 +223,8 @@ pub struct SecretEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EntryFrom {
-    /// An entry of a Secret of this namespace that zenop did not make. It is read every 30 seconds at
-    /// the latest. Example: `{name: mlflow-basic-auth, key: pass}`.
+    /// An entry of a Secret of this namespace that zenop did not make. A change there is delivered
+    /// within seconds. Example: `{name: mlflow-basic-auth, key: pass}`.
     pub secret_key_ref: SecretKeyRef,
 }
 

@@ -18,7 +18,8 @@ use crate::api::label;
 pub struct Place(Arc<str>);
 
 impl Place {
-    fn new(namespace: &str, name: &str) -> Self {
+    /// This place.
+    pub fn new(namespace: &str, name: &str) -> Self {
         Self(format!("{namespace}/{name}").into())
     }
 

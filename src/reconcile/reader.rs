@@ -22,7 +22,7 @@ use super::{
     error::CallError,
     made::{self, Made},
     plan::{Doomed, Live},
-    secret::SecretNames,
+    secret::{SecretNames, Sources},
 };
 use crate::{
     api::{
@@ -85,6 +85,8 @@ pub struct Views {
     pub declared: Store<ZenSecret>,
     /// Which of them has which name.
     pub secret_names: SecretNames,
+    /// What they take values from.
+    pub sources: Sources,
     /// The Secrets that we made; their content stays at the API server.
     pub secrets: made::View,
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::api::{SecretKeyRef, reason};
 
-/// How often sources are looked at: no watch shows others' Secrets.
+/// How often the sources of keys and passwords are looked at.
 const LOOK: SignedDuration = SignedDuration::from_secs(30);
 
 /// When what comes from others' Secrets is to be looked at again.

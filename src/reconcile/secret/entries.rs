@@ -111,7 +111,7 @@ pub(super) fn resolve(secret: &ZenSecret, known: &Known<'_>) -> Result<Vec<Entry
             "names and values are {size} bytes together, and may be {MOST_BYTES}: take some out of \
              spec.data"
         );
-        return Err(stalled(reason::SOURCE_INVALID, message));
+        return Err(watched(stalled(reason::SOURCE_INVALID, message)));
     }
     Ok(entries)
 }
@@ -129,7 +129,7 @@ impl Known<'_> {
         match (&wanted.value_from, &wanted.generate, &wanted.encrypted) {
             (Some(from), None, None) => {
                 let value = self.taken(&from.secret_key_ref);
-                let value = value.map_err(Missing::into_invalid)?;
+                let value = value.map_err(|missing| watched(missing.into_invalid()))?;
                 Ok(given(EntrySource::ValueFrom, value))
             }
             (None, Some(how), None) => self.drawn(secret, &wanted.key, how),
@@ -175,11 +175,7 @@ impl Known<'_> {
                 "spec.data[{entry}].encrypted cannot be read: {why}{remedy}. Seal the value for this \
                  entry with kubectl zen secret seal {object}"
             );
-            // The keys are watched.
-            Invalid {
-                unwatched: false,
-                ..stalled(reason::NOT_OPENED, message)
-            }
+            watched(stalled(reason::NOT_OPENED, message))
         })
     }
 
@@ -272,6 +268,14 @@ fn lost(secret: &ZenSecret, name: &str) -> Invalid {
         secret.secret_name(),
     );
     stalled(reason::SECRET_LOST, message)
+}
+
+/// What it depends on is watched.
+fn watched(invalid: Invalid) -> Invalid {
+    Invalid {
+        unwatched: false,
+        ..invalid
+    }
 }
 
 fn is_ours(source: &Live) -> bool {

@@ -7,6 +7,7 @@
 mod entries;
 mod generated;
 mod names;
+mod sources;
 mod target;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -16,19 +17,18 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt, core::ApiResource};
 use uuid::Uuid;
 
-pub use self::names::SecretNames;
 use self::{
     entries::{Entry, Known, Wanted, resolve},
     generated::{Generated, is_marked},
     target::{Drift, Target},
 };
+pub use self::{names::SecretNames, sources::Sources};
 use super::{
     Fresh, Reader, Reconciled,
     error::{CallError, Invalid},
     foreign::{Claim, is_set, may_adopt},
     namesake::Name,
     plan::{Doomed, Fact, Live, Note, Plan, Verdict},
-    source::next_look,
 };
 use crate::{
     api::{
@@ -404,10 +404,7 @@ impl Valid {
     }
 
     fn deadline(&self) -> Option<Timestamp> {
-        let looks = self.object.spec.data.iter().any(|e| e.value_from.is_some());
-        let look = looks.then(|| next_look(self.now));
-        let due = self.entries.iter().filter_map(|entry| entry.due);
-        due.chain(look).min()
+        self.entries.iter().filter_map(|entry| entry.due).min()
     }
 }
 

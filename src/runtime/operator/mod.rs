@@ -44,12 +44,12 @@ use crate::{
         echo::Echoes,
         error::Delays,
         events::Teller,
-        made,
+        made::{self, Place},
         metrics::Metrics,
         queue::Pace,
         reader::Views,
         record::keeper,
-        secret::SecretNames,
+        secret::{SecretNames, Sources},
         server::{self, readable},
         watch::{Seen, keeper, metadata, objects, watch as follow},
     },
@@ -152,6 +152,7 @@ impl Watches {
             users,
             declared,
             secret_names: SecretNames::default(),
+            sources: Sources::default(),
             secrets: made::View::default(),
         };
         let echoes = Arc::new(Echoes::default());
@@ -171,6 +172,7 @@ impl Watches {
         start.kind(user_writer, move |seen| to_user.user(&seen));
         start.kind(declared_writer, move |seen| to_secret.secret(&seen));
         start.made::<Secret>(&views.secrets, r());
+        start.others(&views.sources, r());
         start.made::<Service>(&made::View::default(), r());
         start.made::<ServiceAccount>(&made::View::default(), r());
         start.made::<Role>(&made::View::default(), r());
@@ -272,6 +274,16 @@ impl Start<'_> {
             follow(&kind, events, keep, tell).await;
         };
         tokio::spawn(follow);
+    }
+
+    /// Watches the metadata of the Secrets that others keep; of those that values are taken from the
+    /// version is kept, and nothing of all others.
+    fn others(&self, sources: &Sources, routes: Arc<Routes>) {
+        let others = format!("{}!={}", label::MANAGED_BY, label::MANAGED_BY_ZENOP);
+        let config = watcher::Config::default().page_size(100).labels(&others);
+        let (events, keep) = (metadata::<Secret>(self.api(), config), sources.keeper());
+        let tell = move |seen: Seen<Place>| routes.source(seen.object());
+        tokio::spawn(async move { follow("Secret", events, keep, tell).await });
     }
 
     fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self) -> Api<K> {

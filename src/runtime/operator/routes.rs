@@ -194,6 +194,7 @@ impl Routes {
     /// A declared secret changed: itself, and those who want its name or the one it had.
     pub fn secret(&self, seen: &Seen<ZenSecret>) {
         let secret = seen.object();
+        self.views.sources.note(seen);
         for other in self.views.secret_names.note(seen) {
             self.declared.send(other);
         }
@@ -206,6 +207,13 @@ impl Routes {
             let namespace = secret.metadata.namespace.as_deref();
             self.readable
                 .send(server.within(namespace.unwrap_or_default()));
+        }
+    }
+
+    /// A Secret that somebody else keeps changed: those who take values from it.
+    pub fn source(&self, place: &Place) {
+        for taker in self.views.sources.takers(place) {
+            self.declared.send(taker);
         }
     }
 

@@ -106,7 +106,7 @@ async fn d1_values_come_from_other_tools_and_are_drawn() -> Result<()> {
         let vault: Secret = site.api().get("vault").await?;
         ensure!(vault.metadata.resource_version == before.metadata.resource_version);
 
-        // A change there arrives within half a minute, and here says which value it was.
+        // A change there arrives without being asked for, and here says which value it was.
         site.apply_as("their-controller", &theirs("second")).await?;
         until(site, "mlflow-login", "password", |value| value == "second").await?;
         let news = |secret: &ZenSecret| {
