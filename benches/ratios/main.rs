@@ -21,6 +21,7 @@ mod polls;
 mod processes;
 mod reconcile;
 mod rest;
+mod secrets;
 mod table;
 
 use std::path::Path;
@@ -37,6 +38,9 @@ fn main() {
     let mut rows = Vec::new();
     if wanted("reconcile") {
         rows.extend(runtime().block_on(reconcile::run()));
+    }
+    if wanted("secrets") {
+        rows.extend(runtime().block_on(secrets::run()));
     }
     if wanted("latency") {
         rows.extend(runtime().block_on(latency::run()));

@@ -1,6 +1,7 @@
 //! Keys applied to all Ready, against the same writes by a plain client.
 
 use std::{
+    fmt::Debug,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -19,10 +20,12 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams, PostParams, WatchEvent, WatchParams},
+    core::object::HasStatus,
     runtime::wait::{await_condition, conditions},
 };
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use zenop::api::{ZenAPIKey, ZenServer, ZenServiceAccount, all_crds};
+use zenop::api::{KindStatus, ZenAPIKey, ZenServer, ZenServiceAccount, all_crds};
 use zenop_cluster::{ControlPlane, Options};
 
 use super::{
@@ -218,7 +221,7 @@ async fn plain(client: &Client, namespace: &str, sample: &Sample) -> f64 {
             .expect("creates");
         drop(sender);
     };
-    let receiver = tokio_stream(receiver);
+    let receiver = unbounded(receiver);
     let writing = receiver.for_each_concurrent(CONCURRENCY, |key| {
         write_like(client, namespace, sample, key)
     });
@@ -227,7 +230,8 @@ async fn plain(client: &Client, namespace: &str, sample: &Sample) -> f64 {
     n as f64 / begun.elapsed().as_secs_f64()
 }
 
-fn tokio_stream<T: Send + 'static>(
+/// What comes through a channel.
+pub fn unbounded<T: Send + 'static>(
     receiver: tokio::sync::mpsc::UnboundedReceiver<T>,
 ) -> impl futures::Stream<Item = T> {
     stream::unfold(receiver, |mut receiver| async move {
@@ -299,15 +303,19 @@ pub async fn create_all(keys: &Api<ZenAPIKey>, n: usize) {
         .expect("creates");
 }
 
-fn is_ready(key: &ZenAPIKey) -> bool {
-    let conditions = key.status.iter().flat_map(|status| &status.conditions);
+/// Whether an object says that it is Ready.
+pub fn is_ready<K: HasStatus<Status: KindStatus>>(object: &K) -> bool {
+    let conditions = object.status().map_or(&[][..], KindStatus::conditions);
     conditions
-        .into_iter()
+        .iter()
         .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
-/// Watches until `n` keys are Ready.
-pub async fn all_ready(keys: Api<ZenAPIKey>, n: usize) {
+/// Watches until `n` objects of a kind are Ready, but for the one named `first`.
+pub async fn all_ready<K>(keys: Api<K>, n: usize)
+where
+    K: Resource + HasStatus<Status: KindStatus> + Clone + Debug + DeserializeOwned,
+{
     let ready = Arc::new(AtomicUsize::new(0));
     let mut seen = std::collections::HashSet::new();
     let list = keys
