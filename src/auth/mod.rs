@@ -15,6 +15,7 @@ pub mod keyset;
 pub mod limit;
 pub mod network;
 pub mod principal;
+pub mod reference;
 mod roster;
 pub mod scheme;
 pub mod seal;
