@@ -13,6 +13,8 @@ pub const VERSION: &str = "v1alpha1";
 pub const FIELD_MANAGER: &str = "zenop";
 /// The finalizer on what is to be recorded before it goes.
 pub const RECORD_FINALIZER: &str = "zenop.dev/record";
+/// The finalizer on a ZenSecret that others refer to, or whose Secrets are to stay.
+pub const HOLD_FINALIZER: &str = "zenop.dev/hold";
 
 /// Label and annotation keys that we set.
 pub mod label {
@@ -51,7 +53,7 @@ pub mod annotation {
     /// `"true"`: nothing is made, rotated or published. Revocation and expiry go on.
     pub const PAUSED: &str = "zenop.dev/paused";
     /// `"true"`: what is due happens now, outside windows; lets a takeover go on; a deletion is
-    /// final.
+    /// final, and waits for nobody.
     pub const FORCE: &str = "zenop.dev/force";
     /// `"true"`: an admission policy refuses to delete the object.
     pub const DELETION_PROTECTION: &str = "zenop.dev/deletion-protection";
@@ -93,6 +95,10 @@ pub mod condition {
     pub const PAUSED: &str = "Paused";
     /// Somebody changed or deleted the Secret, and `driftPolicy` is `Report`. Present only then.
     pub const DRIFTED: &str = "Drifted";
+    /// The references of a component lead to what they must.
+    pub const REFERENCES_RESOLVED: &str = "ReferencesResolved";
+    /// It was deleted and waits for those who refer to it. Present only then.
+    pub const IN_USE: &str = "InUse";
     /// The server answers requests.
     pub const AVAILABLE: &str = "Available";
     /// The server does something that `allowInsecure` had to be set for. Present only then.
@@ -192,6 +198,18 @@ pub mod reason {
     pub const METHOD_NOT_ACCEPTED: &str = "MethodNotAccepted";
     /// An older user of this server is the same person of the provider.
     pub const SUBJECT_CONFLICT: &str = "SubjectConflict";
+    /// Each reference leads to a value.
+    pub const RESOLVED: &str = "Resolved";
+    /// A reference leads to no value, and need not.
+    pub const UNCHECKED: &str = "Unchecked";
+    /// A reference names a secret that is not there.
+    pub const SECRET_MISSING: &str = "SecretMissing";
+    /// A reference names a key that its secret does not have.
+    pub const KEY_MISSING: &str = "KeyMissing";
+    /// A text looks like a reference and is none.
+    pub const MALFORMED_REFERENCE: &str = "MalformedReference";
+    /// Others refer to it.
+    pub const IN_USE: &str = "InUse";
     /// The server's pods are not ready.
     pub const PODS_NOT_READY: &str = "PodsNotReady";
     /// The API server refused or did not answer; it will be tried again.

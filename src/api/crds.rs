@@ -5,7 +5,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use super::{ZenAPIKey, ZenDevice, ZenSecret, ZenServer, ZenServiceAccount, ZenUser};
+use super::{ZenAPIKey, ZenComponent, ZenDevice, ZenSecret, ZenServer, ZenServiceAccount, ZenUser};
 
 /// Every kind's definition, in the order in which they are of use.
 pub fn all_crds() -> Vec<CustomResourceDefinition> {
@@ -16,6 +16,7 @@ pub fn all_crds() -> Vec<CustomResourceDefinition> {
         ZenUser::crd(),
         ZenDevice::crd(),
         ZenSecret::crd(),
+        ZenComponent::crd(),
     ];
     all.map(born_unobserved).map(kept).into()
 }

@@ -2,6 +2,7 @@
 
 mod api_key;
 mod common;
+mod component;
 mod crds;
 mod device;
 mod duration;
@@ -21,8 +22,12 @@ pub use api_key::{
     ZenAPIKeySpec, ZenAPIKeyStatus,
 };
 pub use common::{
-    Adoption, DeletionPolicy, FIELD_MANAGER, GROUP, KindStatus, LocalRef, RECORD_FINALIZER,
-    VERSION, annotation, condition, is_object_name, label, reason, whole_seconds,
+    Adoption, DeletionPolicy, FIELD_MANAGER, GROUP, HOLD_FINALIZER, KindStatus, LocalRef,
+    RECORD_FINALIZER, VERSION, annotation, condition, is_object_name, label, reason, whole_seconds,
+};
+pub use component::{
+    ComponentTarget, ComponentType, ReferenceState, ReferenceStatus, ValidationLevel, ZenComponent,
+    ZenComponentSpec, ZenComponentStatus,
 };
 pub use crds::{all_crds, crd_file_name, crd_yaml};
 pub use device::{

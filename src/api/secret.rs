@@ -97,6 +97,7 @@ use super::{
 #[x_kube(
     validation = ("self.serverRef == oldSelf.serverRef", "serverRef cannot change; make a new secret"),
     validation = ("self.scope != 'User' || has(self.ownerRef)", "scope User needs ownerRef: whose it is"),
+    validation = ("!has(self.target) || !has(self.target.secretTemplate) || !has(self.target.secretTemplate.data) || self.data.all(e, !(e.key in self.target.secretTemplate.data))", "an entry cannot be both in data and in target.secretTemplate.data"),
     validation = ("!oldSelf.immutable || (self.immutable && self.data == oldSelf.data)", "an immutable secret cannot change; make a new one")
 )]
 pub struct ZenSecretSpec {
@@ -297,7 +298,8 @@ pub struct SecretTarget {
 #[x_kube(
     validation = template::LABELS,
     validation = template::ANNOTATIONS,
-    validation = template::TYPE
+    validation = template::TYPE,
+    validation = ("!has(self.data) || self.data.all(k, size(k) <= 253 && k.matches('^[-._a-zA-Z0-9]+$'))", "the name of an entry has at most 253 letters, digits, '-', '_' and '.'")
 )]
 pub struct TargetTemplate {
     /// Type of the Secret: `Opaque` or one of your own. Kubernetes lets nobody change it; choose
@@ -308,6 +310,15 @@ pub struct TargetTemplate {
         regex(pattern = r"^(Opaque|[a-z0-9.-]+/[A-Za-z0-9._-]+)$")
     )]
     pub secret_type: String,
+
+    /// Further entries of the Secret, made of values: each text may hold references `{{name.key}}` to
+    /// entries of `data`, of this ZenSecret or of others that it may use, anywhere in it. An entry
+    /// made so cannot be referred to, and has no place in ZenML. It follows as soon as what it refers
+    /// to is there.
+    /// Example: `{dsn: "postgres://{{db.user}}:{{db.password}}@db/"}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "rendered")]
+    pub data: BTreeMap<String, String>,
 
     /// Labels of the Secret. Example: `{team: forecasting}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -324,6 +335,7 @@ impl Default for TargetTemplate {
     fn default() -> Self {
         Self {
             secret_type: template::opaque(),
+            data: BTreeMap::new(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
         }
@@ -486,6 +498,11 @@ fn thirty_two() -> i32 {
 
 fn entries(generator: &mut SchemaGenerator) -> Schema {
     by_name(&generator.subschema_for::<SecretEntry>(), "key")
+}
+
+/// At most 64 of at most 4096 characters each.
+fn rendered(_: &mut SchemaGenerator) -> Schema {
+    template::texts(64, 4096)
 }
 
 fn entry_statuses(generator: &mut SchemaGenerator) -> Schema {

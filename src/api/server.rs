@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     api_key::SecretKeyRef,
     common::{conditions, kind_status, unobserved, yes},
+    component::ValidationLevel,
     duration::ApiDuration,
     signing::{Jwt, SigningKeyStatus},
 };
@@ -147,6 +148,10 @@ pub struct Policy {
     /// What devices may be like.
     #[serde(default)]
     pub devices: DevicePolicy,
+
+    /// What the references of components are held to that do not say it themselves.
+    #[serde(default)]
+    pub secret_validation: ValidationLevel,
 
     /// How long a deleted account or key can be had back with `kubectl zen sa restore` or
     /// `kubectl zen key restore`. It is refused from its deletion on, window or not. Default: not

@@ -108,9 +108,9 @@ pub fn embedded(text: &str) -> Result<Vec<Piece<'_>>, Fault> {
         let closed = after
             .find("}}")
             .ok_or_else(|| Fault::at(text, begins, Why::Unclosed))?;
-        let braces = after.get(closed..).map_or(0, |rest| {
-            rest.len() - rest.trim_start_matches('}').len()
-        });
+        let braces = after
+            .get(closed..)
+            .map_or(0, |rest| rest.len() - rest.trim_start_matches('}').len());
         let ends = begins + 2 + closed + braces;
         let inner = after.get(..closed + braces - 2).unwrap_or_default();
         pieces.extend((!before.is_empty()).then_some(Piece::Text(before)));
@@ -204,7 +204,15 @@ mod tests {
             assert!(is_reference(text), "{text}");
             assert_eq!(told(text), Ok(Some((name, key))), "{text}");
         }
-        for text in ["{{a .b}}", "{{a. b}}", "{{a b.c}}", "{{a}}", "{{.b}}", "{{a.}}", "{{a.b}} "] {
+        for text in [
+            "{{a .b}}",
+            "{{a. b}}",
+            "{{a b.c}}",
+            "{{a}}",
+            "{{.b}}",
+            "{{a.}}",
+            "{{a.b}} ",
+        ] {
             assert!(!is_reference(text), "{text}");
         }
         for text in ["", "a", "a.b", "{a.b}", "}}", "{ {a.b}}", "https://x/{id}"] {

@@ -35,7 +35,7 @@ use super::{
     metrics::{Metrics, Written},
     plan::{Fact, Note, Plan, Verdict},
     queue::{self, Action, Pace},
-    record::farewell::{is_held, let_go, mark},
+    record::farewell::{is_held, mark},
     report::{Facts, report},
 };
 use crate::api::{FIELD_MANAGER, KindStatus, condition, reason};
@@ -136,14 +136,16 @@ async fn pass<K: Reconciled, F: Fresh>(object: Arc<K>, context: Arc<Context<K, F
         now: (tools.clock)(),
         version: object.resource_version(),
         status: object.status().cloned().unwrap_or_default(),
+        waits_for: None,
     };
     let steps = async {
-        match is_ending {
-            true => Box::pin(let_go(&*object, tools, pass.now))
-                .await
-                .map(|()| Action::await_change()),
-            false => steps(&mut pass, &context).await,
+        if is_ending {
+            pass.waits_for = Box::pin(object.depart(tools, pass.now)).await?;
+            if pass.waits_for.is_none() {
+                return Ok(Action::await_change());
+            }
         }
+        steps(&mut pass, &context).await
     };
     let result = tokio::time::timeout(PASS_TIMEOUT, steps)
         .await
@@ -163,7 +165,10 @@ async fn steps<K: Reconciled, F: Fresh>(
     context: &Context<K, F>,
 ) -> Result<Action, PassError> {
     let (object, tools) = (pass.object, pass.tools);
-    if let Some(version) = mark(object, tools).await? {
+    // No finalizer is put on what is being deleted.
+    if pass.waits_for.is_none()
+        && let Some(version) = mark(object, tools).await?
+    {
         pass.version = Some(version);
     }
     let seen = object
@@ -202,10 +207,13 @@ struct Pass<'a, K: Reconciled> {
     version: Option<String>,
     /// Its status in that version.
     status: K::State,
+    /// Why it is still there though it was deleted.
+    waits_for: Option<Fact>,
 }
 
 impl<K: Reconciled> Pass<'_, K> {
-    async fn carry_out(&mut self, plan: Plan<K::State>) -> Result<(), ApplyError> {
+    async fn carry_out(&mut self, mut plan: Plan<K::State>) -> Result<(), ApplyError> {
+        plan.facts.extend(self.waits_for.clone());
         if let Some(record) = plan.record {
             let progress = Verdict::Waiting {
                 reason: reason::PROGRESSING,
@@ -248,12 +256,13 @@ impl<K: Reconciled> Pass<'_, K> {
 
     async fn refuse(&mut self, invalid: &Invalid) -> Result<(), ApplyError> {
         let before = self.status.clone();
-        self.write_status(
-            before.clone(),
-            &invalid.verdict,
-            Facts::Told(&invalid.facts),
-        )
-        .await?;
+        let facts = invalid.facts.iter().chain(&self.waits_for);
+        let facts: Vec<_> = facts.cloned().collect();
+        self.write_status(before.clone(), &invalid.verdict, Facts::Told(&facts))
+            .await?;
+        for fact in facts.iter().filter(|fact| is_news(&before, fact)) {
+            self.tell(alarm(fact));
+        }
         if let Verdict::Stalled { reason, message } = &invalid.verdict
             && !is_stalled_by(&before, reason)
         {
@@ -277,7 +286,9 @@ impl<K: Reconciled> Pass<'_, K> {
     ) -> Result<(), ApplyError> {
         let generation = self.object.meta().generation.unwrap_or_default();
         let before = self.status.conditions();
-        let status = report(status, before, verdict, facts, generation, self.now).own_part();
+        let mut status = report(status, before, verdict, facts, generation, self.now);
+        self.object.complete(&mut status, &self.tools.reader);
+        let status = status.own_part();
         if status == self.status.own_part() {
             return Ok(());
         }
@@ -379,7 +390,11 @@ fn is_stalled_by(status: &impl KindStatus, reason: &str) -> bool {
 
 /// Whether a condition that somebody should look at came to hold.
 fn is_news(status: &impl KindStatus, fact: &Fact) -> bool {
-    let alarms = [condition::EXPIRING_SOON, condition::ROTATION_OVERDUE];
+    let alarms = [
+        condition::EXPIRING_SOON,
+        condition::ROTATION_OVERDUE,
+        condition::IN_USE,
+    ];
     let held = |c: &Condition| c.type_ == fact.condition && c.status == "True";
     fact.holds && alarms.contains(&fact.condition) && !status.conditions().iter().any(held)
 }
@@ -426,6 +441,7 @@ pub(super) fn label(kind: &str) -> &'static str {
         "ZenDevice" => "ZenDevice",
         "ZenUser" => "ZenUser",
         "ZenSecret" => "ZenSecret",
+        "ZenComponent" => "ZenComponent",
         _ => "other",
     }
 }

@@ -6,6 +6,7 @@ pub mod api_key;
 pub mod apply;
 mod call;
 pub mod census;
+pub mod component;
 pub mod device;
 pub mod driver;
 pub mod echo;
@@ -19,6 +20,7 @@ pub mod plan;
 pub mod queue;
 pub mod reader;
 pub mod record;
+pub mod references;
 pub mod report;
 pub mod secret;
 pub mod server;
@@ -37,10 +39,11 @@ use serde_json::Value;
 pub use call::{CALL_TIMEOUT, call};
 pub use reader::Reader;
 
-use crate::api::{KindStatus, ZenServer};
-use error::{CallError, Invalid};
-use plan::Plan;
-use record::farewell::Wish;
+use crate::api::{KindStatus, RECORD_FINALIZER, ZenServer};
+use driver::Tools;
+use error::{CallError, Invalid, PassError};
+use plan::{Fact, Plan};
+use record::farewell::{Wish, let_go};
 
 /// Random bytes, handed in by whoever may draw them.
 pub trait Fresh: Send {
@@ -101,6 +104,30 @@ pub trait Reconciled:
     ) -> impl Future<Output = Result<Option<Arc<ZenServer>>, CallError>> + Send {
         async { Ok(None) }
     }
+
+    /// The finalizer that holds it when it is deleted.
+    const FINALIZER: &'static str = RECORD_FINALIZER;
+
+    /// *Reads* from views: whether it is to be held when it is deleted. `None`: not known now.
+    fn is_to_be_held(&self, read: &Reader) -> Option<bool> {
+        self.wish(read)?.holds()
+    }
+
+    /// *Reads and writes*: does what is to be done before it goes, and lets it go; or tells what it
+    /// waits for, and meanwhile it is kept as its spec says.
+    fn depart(
+        &self,
+        tools: &Tools,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Option<Fact>, PassError>> + Send {
+        async move {
+            let_go(self, tools, now).await?;
+            Ok(None)
+        }
+    }
+
+    /// *Reads* from views: what they tell that its status shows, whatever becomes of a pass.
+    fn complete(&self, _: &mut Self::State, _: &Reader) {}
 
     /// Whether it may continue a deleted object of its name that had this spec: what cannot be
     /// changed must be the same.

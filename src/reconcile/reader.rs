@@ -22,12 +22,13 @@ use super::{
     error::CallError,
     made::{self, Made},
     plan::{Doomed, Live},
+    references::Referrers,
     secret::{SecretNames, Sources},
 };
 use crate::{
     api::{
-        Record, ZenAPIKey, ZenDevice, ZenSecret, ZenServer, ZenServiceAccount, ZenUser,
-        is_object_name,
+        Record, ZenAPIKey, ZenComponent, ZenDevice, ZenSecret, ZenServer, ZenServiceAccount,
+        ZenUser, is_object_name,
     },
     auth::{
         api_key::Print,
@@ -87,6 +88,10 @@ pub struct Views {
     pub secret_names: SecretNames,
     /// What they take values from.
     pub sources: Sources,
+    /// All components.
+    pub components: Store<ZenComponent>,
+    /// Who refers to which secret.
+    pub referrers: Referrers,
     /// The Secrets that we made; their content stays at the API server.
     pub secrets: made::View,
 }

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use super::{is_over, sealed};
 use crate::{
     api::{
-        ApiDuration, DeletionPolicy, FIELD_MANAGER, RECORD_FINALIZER, Record, ZenServer,
-        annotation, label, whole_seconds,
+        ApiDuration, DeletionPolicy, FIELD_MANAGER, Record, ZenServer, annotation, label,
+        whole_seconds,
     },
     reconcile::{
         Reader, Reconciled,
@@ -64,7 +64,7 @@ fn window(server: &ZenServer) -> Option<ApiDuration> {
 
 /// Whether our finalizer is on it.
 pub fn is_held<K: Reconciled>(object: &K) -> bool {
-    object.finalizers().iter().any(|f| f == RECORD_FINALIZER)
+    object.finalizers().iter().any(|f| f == K::FINALIZER)
 }
 
 /// Lets an object go that is being deleted, and writes down what is needed to have it back.
@@ -258,12 +258,12 @@ async fn hand_over(
     Ok(())
 }
 
-/// Takes our finalizer off, if the object is as it was when it was recorded.
-async fn release<K: Reconciled>(object: &K, tools: &Tools) -> Result<(), ApplyError> {
-    let others = object
-        .finalizers()
-        .iter()
-        .filter(|f| *f != RECORD_FINALIZER);
+/// Takes our finalizer off, if the object is as it was when we looked.
+///
+/// # Errors
+/// If it cannot be written.
+pub async fn release<K: Reconciled>(object: &K, tools: &Tools) -> Result<(), ApplyError> {
+    let others = object.finalizers().iter().filter(|f| *f != K::FINALIZER);
     let others: Vec<_> = others.collect();
     set_marks(object, &json!({"finalizers": others}), tools).await?;
     Ok(())
@@ -276,18 +276,13 @@ async fn release<K: Reconciled>(object: &K, tools: &Tools) -> Result<(), ApplyEr
 /// # Errors
 /// If it cannot be read or written.
 pub async fn mark<K: Reconciled>(object: &K, tools: &Tools) -> Result<Option<String>, PassError> {
-    let Some(wish) = object.wish(&tools.reader) else {
-        return Ok(None);
-    };
     let mut marks = serde_json::Map::new();
     let held = is_held(object);
-    if wish.holds().is_some_and(|holds| holds != held) {
-        let others = object
-            .finalizers()
-            .iter()
-            .filter(|f| *f != RECORD_FINALIZER);
+    let holds = object.is_to_be_held(&tools.reader);
+    if holds.is_some_and(|holds| holds != held) {
+        let others = object.finalizers().iter().filter(|f| *f != K::FINALIZER);
         let mut finalizers: Vec<&str> = others.map(String::as_str).collect();
-        finalizers.extend((!held).then_some(RECORD_FINALIZER));
+        finalizers.extend((!held).then_some(K::FINALIZER));
         marks.insert("finalizers".into(), json!(finalizers));
     }
     if object.labels().contains_key(label::RETAINED) {
@@ -339,7 +334,7 @@ async fn set_marks<K: Reconciled>(
     Ok(written)
 }
 
-fn ours() -> PatchParams {
+pub(in crate::reconcile) fn ours() -> PatchParams {
     PatchParams {
         field_manager: Some(FIELD_MANAGER.into()),
         ..PatchParams::default()

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// All names and values of a secret together, in bytes. A Kubernetes Secret holds twice that.
-const MOST_BYTES: usize = 512 * 1024;
+pub(super) const MOST_BYTES: usize = 512 * 1024;
 
 /// An entry that can be delivered.
 pub(super) struct Entry {

@@ -5,8 +5,10 @@
 //! place is repeated with what is there. Nothing is drawn anew because something was lost.
 
 mod entries;
+mod farewell;
 mod generated;
 mod names;
+mod rendered;
 mod sources;
 mod target;
 
@@ -16,24 +18,32 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt, core::ApiResource};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use self::{
-    entries::{Entry, Known, Wanted, resolve},
+    entries::{Entry, Known, MOST_BYTES, Wanted, resolve},
     generated::{Generated, is_marked},
+    rendered::{Filling, Foreign, Template, Unfilled, look_up},
     target::{Drift, Target},
 };
-pub use self::{names::SecretNames, sources::Sources};
+pub use self::{
+    names::{SecretName, SecretNames},
+    sources::Sources,
+};
 use super::{
     Fresh, Reader, Reconciled,
-    error::{CallError, Invalid},
+    driver::Tools,
+    error::{CallError, Invalid, PassError},
     foreign::{Claim, is_set, may_adopt},
     namesake::Name,
     plan::{Doomed, Fact, Live, Note, Plan, Verdict},
+    references::{Delivered, Found, delivered},
+    source::next_look,
 };
 use crate::{
     api::{
-        Adoption, EntryStatus, ZenSecret, ZenSecretStatus, ZenServer, annotation, condition,
-        reason, whole_seconds,
+        Adoption, EntryStatus, HOLD_FINALIZER, ZenSecret, ZenSecretStatus, ZenServer, annotation,
+        condition, reason, whole_seconds,
     },
     auth::{keyring::Keyring, sealed::OpeningKeys},
 };
@@ -50,6 +60,9 @@ pub struct Observed {
     sources: BTreeMap<String, Option<Live>>,
     generated: Option<Live>,
     target: Option<Live>,
+    /// What its templates refer to.
+    foreign: Foreign,
+    values: Delivered,
     /// Other Secrets that we made for it.
     others: Vec<Doomed>,
 }
@@ -61,11 +74,25 @@ pub struct Valid {
     id: Uuid,
     keyring: Arc<Keyring>,
     entries: Vec<Entry>,
+    templates: Templates,
     generated: Option<Live>,
     target: Option<Live>,
     drift: Drift,
     others: Vec<Doomed>,
     now: Timestamp,
+}
+
+/// The entries that are made of values.
+#[derive(Debug)]
+enum Templates {
+    /// They can be made.
+    Filled(Vec<Template>),
+    /// What they refer to is not there: those that were made before stay, with these values.
+    Waiting {
+        kept: BTreeMap<String, Zeroizing<Vec<u8>>>,
+        reason: &'static str,
+        message: String,
+    },
 }
 
 impl Reconciled for ZenSecret {
@@ -99,6 +126,9 @@ impl Reconciled for ZenSecret {
             Some(server) if seals => read.opening_keys(server).await?,
             Some(_) | None => None,
         };
+        let foreign = look_up(self, read.views());
+        let found: Vec<_> = foreign.values().filter_map(Found::secret).collect();
+        let values = delivered(read, found).await?;
         Ok(Observed {
             server,
             name: read.views().secret_names.holder(self),
@@ -110,6 +140,8 @@ impl Reconciled for ZenSecret {
                 true => read.live(&secrets, &namespace, &generated).await?,
                 false => None,
             },
+            foreign,
+            values,
             others: others
                 .filter(|other| !draws || other.name != generated)
                 .collect(),
@@ -154,12 +186,32 @@ impl Reconciled for ZenSecret {
             now,
         };
         let entries = resolve(self, &known)?;
-        let drift = target::drift(self, &entries, &values, seen.target.as_ref(), &print)?;
+        let filling = Filling {
+            secret: self,
+            entries: &entries,
+            foreign: &seen.foreign,
+            values: &seen.values,
+            pepper,
+        };
+        let templates = match filling.templates() {
+            Ok(templates) => Templates::Filled(templates),
+            // Nothing can be added to it later.
+            Err(unfilled) if self.spec.immutable => return Err(unfilled.into_invalid()),
+            Err(unfilled @ Unfilled::Never(_)) => return Err(unfilled.into_invalid()),
+            Err(Unfilled::Waits { reason, message }) => Templates::Waiting {
+                kept: target::kept(self, seen.target.as_ref(), &values, &print),
+                reason,
+                message,
+            },
+        };
+        let made = templates.made(&entries);
+        let drift = target::drift(self, &entries, &made, &values, seen.target.as_ref(), &print)?;
         Ok(Valid {
             object: self.clone(),
             id,
             keyring,
             entries,
+            templates,
             generated: seen.generated,
             target: seen.target,
             drift,
@@ -168,16 +220,37 @@ impl Reconciled for ZenSecret {
         })
     }
 
+    const FINALIZER: &'static str = HOLD_FINALIZER;
+
+    fn is_to_be_held(&self, read: &Reader) -> Option<bool> {
+        Some(farewell::is_to_be_held(self, read))
+    }
+
+    async fn depart(&self, tools: &Tools, _: Timestamp) -> Result<Option<Fact>, PassError> {
+        farewell::depart(self, tools).await
+    }
+
+    fn complete(&self, status: &mut ZenSecretStatus, read: &Reader) {
+        status.used_by = farewell::used_by(farewell::users(self, read));
+    }
+
     fn plan(mut valid: Valid, fresh: &mut impl Fresh) -> Plan<ZenSecretStatus> {
         let drawn = valid.draw(fresh);
         let status = valid.status();
         let generated = Generated::of(&valid.entries);
+        let rendered = valid.templates.made(&valid.entries);
+        let pepper = valid.keyring.pepper();
+        let of_rendered = rendered.iter().map(|(name, value)| {
+            let print = pepper.value_fingerprint(valid.id, name, value);
+            (name.clone(), print)
+        });
         let prints = status.keys.iter();
         let prints = prints.map(|key| (key.name.clone(), key.fingerprint.clone()));
         let target = Target {
             object: &valid.object,
             entries: &valid.entries,
-            prints: &prints.collect(),
+            prints: &prints.chain(of_rendered).collect(),
+            rendered: &rendered,
         };
         let delivers = !matches!(valid.drift, Drift::Left(_));
         let children = generated
@@ -198,6 +271,21 @@ impl Reconciled for ZenSecret {
             notes: valid.notes(&drawn),
             deadline: valid.deadline(),
             status,
+        }
+    }
+}
+
+impl Templates {
+    /// What they make of values, so far as these are known.
+    fn made(&self, entries: &[Entry]) -> BTreeMap<String, Zeroizing<Vec<u8>>> {
+        match self {
+            Self::Waiting { kept, .. } => kept.clone(),
+            Self::Filled(templates) => {
+                let made = templates
+                    .iter()
+                    .filter_map(|template| Some((template.name.clone(), template.bytes(entries)?)));
+                made.collect()
+            }
         }
     }
 }
@@ -346,6 +434,15 @@ impl Valid {
                 message: self.drifted(what),
             };
         }
+        if let Templates::Waiting {
+            reason, message, ..
+        } = &self.templates
+        {
+            return Verdict::Waiting {
+                reason,
+                message: message.clone(),
+            };
+        }
         Verdict::Ready {
             message: format!(
                 "Secret {} holds {}",
@@ -404,7 +501,15 @@ impl Valid {
     }
 
     fn deadline(&self) -> Option<Timestamp> {
-        self.entries.iter().filter_map(|entry| entry.due).min()
+        // A value that is about to be written shows in no status that we wait for.
+        let again = match self.templates {
+            Templates::Waiting { reason, .. } if reason == reason::PROGRESSING => {
+                Some(next_look(self.now))
+            }
+            Templates::Waiting { .. } | Templates::Filled(_) => None,
+        };
+        let due = self.entries.iter().filter_map(|entry| entry.due);
+        due.chain(again).min()
     }
 }
 

@@ -37,20 +37,21 @@ impl Default for SecretNames {
 
 #[derive(Default)]
 struct Index {
-    by_name: HashMap<Wanted, Vec<Claimant>>,
-    wanted: HashMap<Arc<str>, Wanted>,
+    by_name: HashMap<SecretName, Vec<Claimant>>,
+    wanted: HashMap<Arc<str>, SecretName>,
 }
 
 /// A name of a server, in any scope.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Wanted {
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SecretName {
     namespace: Arc<str>,
     server: Arc<str>,
     name: Arc<str>,
 }
 
-impl Wanted {
-    fn new(namespace: &str, server: &str, name: &str) -> Self {
+impl SecretName {
+    /// This name of this server of this namespace.
+    pub fn new(namespace: &str, server: &str, name: &str) -> Self {
         Self {
             namespace: namespace.into(),
             server: server.into(),
@@ -58,7 +59,13 @@ impl Wanted {
         }
     }
 
-    fn of(secret: &ZenSecret) -> Self {
+    /// The namespace of the server.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The name that a secret wants.
+    pub fn of(secret: &ZenSecret) -> Self {
         let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
         Self::new(namespace, &secret.spec.server_ref.name, secret.zenml_name())
     }
@@ -116,7 +123,7 @@ impl SecretNames {
         let before = index.take(&uid);
         let mut concerned: Vec<Box<str>> = Vec::new();
         let is_there = matches!(seen, Seen::Changed(_));
-        let now = is_there.then(|| (Wanted::of(secret), Claimant::of(secret, uid)));
+        let now = is_there.then(|| (SecretName::of(secret), Claimant::of(secret, uid)));
         if before == now {
             if let Some((wanted, claimant)) = now {
                 index.put(wanted, claimant);
@@ -137,12 +144,25 @@ impl SecretNames {
             .collect()
     }
 
+    /// The name that the object with this UID wants, as last noted.
+    pub fn wanted(&self, uid: &str) -> Option<SecretName> {
+        self.index.read().wanted.get(uid).cloned()
+    }
+
+    /// All that want a name, in any scope.
+    pub fn claimants(&self, name: &SecretName) -> Vec<ObjectRef<ZenSecret>> {
+        let index = self.index.read();
+        let all = index.by_name.get(name).into_iter().flatten();
+        all.map(|one| ObjectRef::new(&one.object).within(&name.namespace))
+            .collect()
+    }
+
     /// Who has the name that a secret wants.
     pub(in crate::reconcile) fn holder(&self, secret: &ZenSecret) -> Name {
         let uid: Arc<str> = secret.metadata.uid.as_deref().unwrap_or_default().into();
         let one = Claimant::of(secret, uid);
         let index = self.index.read();
-        let all = index.by_name.get(&Wanted::of(secret));
+        let all = index.by_name.get(&SecretName::of(secret));
         let older = all.into_iter().flatten().filter(|other| {
             other.seniority < one.seniority && other.is_in_scope_of(one.owner.as_ref())
         });
@@ -160,7 +180,9 @@ impl SecretNames {
         name: &str,
     ) -> Option<ObjectRef<ZenSecret>> {
         let index = self.index.read();
-        let all = index.by_name.get(&Wanted::new(namespace, server, name))?;
+        let all = index
+            .by_name
+            .get(&SecretName::new(namespace, server, name))?;
         let oldest_of = |owner: Option<&OwnerRef>| {
             let own = all.iter().filter(|one| one.is_in_scope_of(owner));
             own.min_by(|a, b| a.seniority.cmp(&b.seniority))
@@ -172,7 +194,7 @@ impl SecretNames {
 }
 
 impl Index {
-    fn take(&mut self, uid: &str) -> Option<(Wanted, Claimant)> {
+    fn take(&mut self, uid: &str) -> Option<(SecretName, Claimant)> {
         let wanted = self.wanted.remove(uid)?;
         let Entry::Occupied(mut all) = self.by_name.entry(wanted.clone()) else {
             return None;
@@ -185,7 +207,7 @@ impl Index {
         Some((wanted, claimant?))
     }
 
-    fn put(&mut self, wanted: Wanted, claimant: Claimant) {
+    fn put(&mut self, wanted: SecretName, claimant: Claimant) {
         let uid = claimant.seniority.1.clone();
         self.by_name
             .entry(wanted.clone())

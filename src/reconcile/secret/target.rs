@@ -48,6 +48,7 @@ pub(super) fn values(secret: Option<&Live>) -> BTreeMap<String, Zeroizing<Vec<u8
 pub(super) fn drift(
     secret: &ZenSecret,
     entries: &[Entry],
+    rendered: &BTreeMap<String, Zeroizing<Vec<u8>>>,
     held: &BTreeMap<String, Zeroizing<Vec<u8>>>,
     live: Option<&Live>,
     print: &dyn Fn(&str, &[u8]) -> String,
@@ -64,7 +65,7 @@ pub(super) fn drift(
             .collect()
     });
     if secret.spec.immutable {
-        unchanged(entries, &before, print)?;
+        unchanged(entries, rendered, &before, print)?;
     }
     let what = match (live, written) {
         (None, _) => delivered.map(|_| format!("somebody deleted Secret {name}")),
@@ -102,22 +103,46 @@ fn prints_of(secret: &Live) -> BTreeMap<String, String> {
         .unwrap_or_default()
 }
 
+/// What a Secret of ours holds of entries that were made of values, and nobody changed since.
+pub(super) fn kept(
+    secret: &ZenSecret,
+    live: Option<&Live>,
+    held: &BTreeMap<String, Zeroizing<Vec<u8>>>,
+    print: &dyn Fn(&str, &[u8]) -> String,
+) -> BTreeMap<String, Zeroizing<Vec<u8>>> {
+    let uid = secret.uid().unwrap_or_default();
+    let ours = live.filter(|live| live.is_controlled_by(&uid));
+    let written = ours.map(prints_of).unwrap_or_default();
+    let templates = secret.spec.target.secret_template.data.keys();
+    templates
+        .filter_map(|name| {
+            let value = held.get(name)?;
+            let is_ours = written.get(name)? == &print(name, value);
+            is_ours.then(|| (name.clone(), value.clone()))
+        })
+        .collect()
+}
+
 fn unchanged(
     entries: &[Entry],
+    rendered: &BTreeMap<String, Zeroizing<Vec<u8>>>,
     before: &BTreeMap<String, String>,
     print: &dyn Fn(&str, &[u8]) -> String,
 ) -> Result<(), Invalid> {
-    let is_other = |entry: &&Entry| {
-        let before = before.get(&entry.name);
-        before.is_some_and(|before| *before != print(&entry.name, entry.value()))
+    let own = entries.iter().map(|entry| (&entry.name, entry.value()));
+    let made = rendered
+        .iter()
+        .map(|(name, value)| (name, value.as_slice()));
+    let is_other = |(name, value): &(&String, &[u8])| {
+        let before = before.get(*name);
+        before.is_some_and(|before| *before != print(name, value))
     };
-    let Some(changed) = entries.iter().find(is_other) else {
+    let Some((changed, _)) = own.chain(made).find(is_other) else {
         return Ok(());
     };
     let message = format!(
-        "spec.immutable is true, and the value of {} is another now where it comes from: put it \
-         back there, or make a new ZenSecret",
-        changed.name
+        "spec.immutable is true, and the value of {changed} is another now where it comes from: \
+         put it back there, or make a new ZenSecret"
     );
     Err(stalled(reason::IMMUTABLE, message))
 }
@@ -128,6 +153,8 @@ pub(super) struct Target<'a> {
     pub entries: &'a [Entry],
     /// By entry, what stands for its value.
     pub prints: &'a BTreeMap<String, String>,
+    /// Entries that are made of values.
+    pub rendered: &'a BTreeMap<String, Zeroizing<Vec<u8>>>,
 }
 
 impl Target<'_> {
@@ -149,7 +176,13 @@ impl Target<'_> {
         let data: Map<String, Value> = self
             .entries
             .iter()
-            .map(|entry| (entry.name.clone(), json!(STANDARD.encode(entry.value()))))
+            .map(|entry| (&entry.name, entry.value()))
+            .chain(
+                self.rendered
+                    .iter()
+                    .map(|(name, value)| (name, value.as_slice())),
+            )
+            .map(|(name, value)| (name.clone(), json!(STANDARD.encode(value))))
             .collect();
         let mut body = json!({"type": template.secret_type, "metadata": metadata, "data": data});
         if let (true, Some(body)) = (self.object.spec.immutable, body.as_object_mut()) {

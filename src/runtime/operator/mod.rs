@@ -49,6 +49,7 @@ use crate::{
         queue::Pace,
         reader::Views,
         record::keeper,
+        references::Referrers,
         secret::{SecretNames, Sources},
         server::{self, readable},
         watch::{Seen, keeper, metadata, objects, watch as follow},
@@ -144,6 +145,7 @@ impl Watches {
         let (devices, device_writer) = reflector::store();
         let (users, user_writer) = reflector::store();
         let (declared, declared_writer) = reflector::store();
+        let (components, component_writer) = reflector::store();
         let views = Views {
             servers,
             accounts,
@@ -153,6 +155,8 @@ impl Watches {
             declared,
             secret_names: SecretNames::default(),
             sources: Sources::default(),
+            components,
+            referrers: Referrers::default(),
             secrets: made::View::default(),
         };
         let echoes = Arc::new(Echoes::default());
@@ -171,6 +175,8 @@ impl Watches {
         start.kind(device_writer, move |seen| to_device.device(&seen));
         start.kind(user_writer, move |seen| to_user.user(&seen));
         start.kind(declared_writer, move |seen| to_secret.secret(&seen));
+        let to_component = r();
+        start.kind(component_writer, move |seen| to_component.component(&seen));
         start.made::<Secret>(&views.secrets, r());
         start.others(&views.sources, r());
         start.made::<Service>(&made::View::default(), r());
@@ -212,7 +218,7 @@ impl Watches {
 }
 
 async fn when_synced(views: Views, synced: watch::Sender<bool>) {
-    let all: [BoxFuture<'_, bool>; 7] = [
+    let all: [BoxFuture<'_, bool>; 8] = [
         Box::pin(async { views.servers.wait_until_ready().await.is_ok() }),
         Box::pin(async { views.accounts.wait_until_ready().await.is_ok() }),
         Box::pin(async { views.keys.wait_until_ready().await.is_ok() }),
@@ -221,6 +227,12 @@ async fn when_synced(views: Views, synced: watch::Sender<bool>) {
         Box::pin(async {
             let ready = views.declared.wait_until_ready().await.is_ok();
             views.secret_names.wait_until_knows(&views.declared).await;
+            views.referrers.wait_until_knows(&views.declared).await;
+            ready
+        }),
+        Box::pin(async {
+            let ready = views.components.wait_until_ready().await.is_ok();
+            views.referrers.wait_until_knows(&views.components).await;
             ready
         }),
         Box::pin(views.secrets.wait_until_listed().map(|()| true)),
@@ -344,6 +356,7 @@ fn controllers(
         controller(&tools, (), views.keys, routes.keys(), many),
         controller(&tools, (), views.declared, routes.declared(), many),
         readable::run(tools.clone(), routes.readable()).boxed(),
+        controller(&tools, (), views.components, routes.components(), many),
         keeper::run(tools, routes.records(), few).boxed(),
     ];
     join_all(work).map(drop).boxed()

@@ -1,5 +1,7 @@
 //! Which objects need a look when another one changes.
 
+mod references;
+
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
@@ -13,8 +15,8 @@ use parking_lot::Mutex;
 
 use crate::{
     api::{
-        ExternalPerson, Record, ZenAPIKey, ZenDevice, ZenSecret, ZenServer, ZenServiceAccount,
-        ZenUser, label,
+        ExternalPerson, Record, ZenAPIKey, ZenComponent, ZenDevice, ZenSecret, ZenServer,
+        ZenServiceAccount, ZenUser, label,
     },
     reconcile::{
         Reconciled,
@@ -39,6 +41,7 @@ pub struct Routes {
     records: Triggers<Secret>,
     users: Triggers<ZenUser>,
     declared: Triggers<ZenSecret>,
+    components: Triggers<ZenComponent>,
     known: Mutex<HashMap<Uid, Known>>,
     /// The names of accounts and users, as last seen.
     names: Mutex<HashMap<Uid, String>>,
@@ -71,6 +74,7 @@ impl Routes {
             records: Triggers::default(),
             users: Triggers::default(),
             declared: Triggers::default(),
+            components: Triggers::default(),
             known: Mutex::default(),
             names: Mutex::default(),
             persons: Mutex::default(),
@@ -121,6 +125,11 @@ impl Routes {
         self.declared.listen(&self.views.declared)
     }
 
+    /// Components that need a look, from now on.
+    pub fn components(&self) -> impl Stream<Item = ObjectRef<ZenComponent>> + Send + use<> {
+        self.components.listen(&self.views.components)
+    }
+
     /// No more looks begin.
     pub fn close(&self) {
         self.servers.close();
@@ -131,6 +140,7 @@ impl Routes {
         self.records.close();
         self.users.close();
         self.declared.close();
+        self.components.close();
     }
 
     /// What was recorded of an object is looked at once that is gone, and once another took it
@@ -161,6 +171,7 @@ impl Routes {
             policy.max_per_account,
             policy.require_rotation_within.map(|within| within.0),
             server.spec.policy.undo_window.map(|window| window.0),
+            server.spec.policy.secret_validation,
         );
         let device = &server.spec.auth.device;
         let devices = (
@@ -188,25 +199,6 @@ impl Routes {
         }
         if matches!(seen, Seen::Gone(_)) {
             self.offers(seen, ());
-        }
-    }
-
-    /// A declared secret changed: itself, and those who want its name or the one it had.
-    pub fn secret(&self, seen: &Seen<ZenSecret>) {
-        let secret = seen.object();
-        self.views.sources.note(seen);
-        for other in self.views.secret_names.note(seen) {
-            self.declared.send(other);
-        }
-        if self.asks(seen) {
-            self.declared.send(ObjectRef::from_obj(&**secret));
-        }
-        if matches!(seen, Seen::Gone(_)) {
-            self.offers(seen, ());
-            let server = ObjectRef::new(&secret.spec.server_ref.name);
-            let namespace = secret.metadata.namespace.as_deref();
-            self.readable
-                .send(server.within(namespace.unwrap_or_default()));
         }
     }
 
@@ -343,6 +335,7 @@ impl Routes {
             "ZenAPIKey" => self.keys.send(ObjectRef::new(name).within(namespace)),
             "ZenUser" => self.users.send(ObjectRef::new(name).within(namespace)),
             "ZenSecret" => self.declared.send(ObjectRef::new(name).within(namespace)),
+            "ZenComponent" => self.components.send(ObjectRef::new(name).within(namespace)),
             _ => {}
         }
         if let Some(uid) = &made.made_for
@@ -376,6 +369,9 @@ impl Routes {
         for secret in self.views.declared.state_filter(|o| is(&o.metadata)) {
             self.declared.send(ObjectRef::from_obj(&*secret));
         }
+        for component in self.views.components.state_filter(|o| is(&o.metadata)) {
+            self.components.send(ObjectRef::from_obj(&*component));
+        }
     }
 
     /// The users of a server.
@@ -407,6 +403,12 @@ impl Routes {
                 && secret.spec.server_ref.name == server
         }) {
             self.declared.send(ObjectRef::from_obj(&*secret));
+        }
+        for component in self.views.components.state_filter(|component| {
+            component.metadata.namespace.as_deref() == namespace
+                && component.spec.server_ref.name == server
+        }) {
+            self.components.send(ObjectRef::from_obj(&*component));
         }
     }
 
