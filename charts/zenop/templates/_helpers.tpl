@@ -84,19 +84,23 @@ A part of this is here to be handed on: who makes a Role must hold what it grant
 their namespace's custom resources and their own two Secrets, and to note when an account was last used. That is why
 neither "escalate" nor "bind" is needed.
 
-No spec of a custom resource is ever written, and only Secrets are ever deleted: all else goes with its owner.
+No spec of a custom resource is ever written (a patch of a ZenSecret sets a finalizer), and only Secrets are ever deleted: all else goes with its owner.
 */}}
 {{- define "zenop.operatorRules" -}}
 - apiGroups: [zenop.dev]
   resources: [zenservers, zenserviceaccounts, zenapikeys, zendevices, zenusers, zensecrets]
   verbs: [get, list, watch]
+- apiGroups: [zenop.dev]
+  resources: [zencomponents]
+  verbs: [list, watch]
 # What it passes on to the servers, which make accounts, keys, devices and secrets for ZenML's API.
 - apiGroups: [zenop.dev]
   resources: [zenserviceaccounts, zenapikeys, zendevices, zenusers, zensecrets]
   verbs: [create, patch, delete]
 - apiGroups: [zenop.dev]
   resources:
-    [zenservers/status, zenserviceaccounts/status, zenapikeys/status, zendevices/status, zenusers/status, zensecrets/status]
+    [zenservers/status, zenserviceaccounts/status, zenapikeys/status, zendevices/status, zenusers/status, zensecrets/status,
+     zencomponents/status]
   verbs: [patch]
 - apiGroups: [""]
   resources: [secrets]

@@ -134,7 +134,7 @@ mod tests {
             (r#"{"a": 123456789012345678901234}"#, "too large"),
             (r#"{"a": 1e999}"#, "out of range"),
             (r#"{"a": 'x'}"#, "expected value"),
-            (r#"{"a": "\ud800"}"#, "surrogate"),
+            (r#"{"a": "\ud800"}"#, "hex escape"),
         ];
         for (text, why) in bad {
             let said = object(text).unwrap_err();

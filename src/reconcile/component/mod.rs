@@ -65,7 +65,6 @@ pub struct Valid {
     /// The Secret, or why there is none now.
     made: Result<Child, Held>,
     others: Vec<Doomed>,
-    now: Timestamp,
 }
 
 /// Why the Secret is left as it is.
@@ -174,7 +173,6 @@ impl Reconciled for ZenComponent {
             judgement,
             made,
             others: seen.others,
-            now,
         })
     }
 

@@ -2,6 +2,7 @@
 
 mod apiserver;
 mod canary;
+mod components;
 mod conflict;
 mod consumers;
 mod crash;
@@ -17,6 +18,7 @@ mod main_job;
 mod odd;
 mod parties;
 mod policy;
+mod references;
 mod rest;
 mod retain;
 mod rotation;

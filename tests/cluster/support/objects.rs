@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use zenop::{
     api::{
-        KeyState, KindStatus, ZenAPIKey, ZenDevice, ZenSecret, ZenServer, ZenServiceAccount,
-        ZenUser, condition,
+        KeyState, KindStatus, ZenAPIKey, ZenComponent, ZenDevice, ZenSecret, ZenServer,
+        ZenServiceAccount, ZenUser, condition,
     },
     auth::{
         api_key::{ApiKey, Verifier},
@@ -84,6 +84,17 @@ pub fn secret(name: &str, data: Value) -> Value {
     })
 }
 
+/// An experiment tracker with these attributes.
+pub fn component(name: &str, attributes: Value) -> Value {
+    json!({
+        "apiVersion": "zenop.dev/v1alpha1", "kind": "ZenComponent", "metadata": {"name": name},
+        "spec": {
+            "serverRef": {"name": "prod"}, "type": "experiment_tracker", "flavor": "mlflow",
+            "attributes": attributes,
+        },
+    })
+}
+
 /// The same with another spec field set.
 pub fn with(mut object: Value, path: &str, value: Value) -> Value {
     let mut place = &mut object;
@@ -122,7 +133,8 @@ conditioned!(
     ZenAPIKey,
     ZenDevice,
     ZenUser,
-    ZenSecret
+    ZenSecret,
+    ZenComponent
 );
 
 /// Whether a condition holds, for the generation that there is. `Ready` means `True`; `Ready=x` means `False` with that

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Site, site::resource};
 
-const KINDS: [(&str, &str); 11] = [
+const KINDS: [(&str, &str); 12] = [
     ("v1", "Secret"),
     ("v1", "ServiceAccount"),
     ("v1", "Service"),
@@ -18,6 +18,7 @@ const KINDS: [(&str, &str); 11] = [
     ("zenop.dev/v1alpha1", "ZenAPIKey"),
     ("zenop.dev/v1alpha1", "ZenUser"),
     ("zenop.dev/v1alpha1", "ZenSecret"),
+    ("zenop.dev/v1alpha1", "ZenComponent"),
 ];
 
 /// Times, versions, addresses.

@@ -38,6 +38,7 @@ impl Watch {
             "ZenDevice",
             "ZenUser",
             "ZenSecret",
+            "ZenComponent",
         ];
         let watches = kinds.map(|kind| {
             let resource = resource("zenop.dev/v1alpha1", kind);
