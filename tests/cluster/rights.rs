@@ -21,12 +21,14 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, from_value, json};
-use zenop::api::{ZenAPIKey, ZenDevice, ZenSecret, ZenUser, annotation, label, reason};
+use zenop::api::{
+    ZenAPIKey, ZenComponent, ZenDevice, ZenSecret, ZenUser, annotation, label, reason,
+};
 use zenop_cluster::TestNamespace;
 
 use self::ask::{NEVER, Rules, Subject, asked, client_of, minus, nameless, rules, snapshot, tell};
 use crate::support::{
-    Launch, Site,
+    Launch, Site, component,
     helm::{RELEASE, SYSTEM, installed},
     key, ready, secret, site_on, stalled, user, with,
 };
@@ -126,6 +128,15 @@ async fn the_rights_of_the_operator_suffice_and_each_is_used() -> Result<()> {
         let token = json!([{"key": "token", "generate": {}}]);
         site.apply(&secret("token", token)).await?;
         site.until("token", "Ready", ready::<ZenSecret>).await?;
+        let refers = component("refers", json!({"a": "{{token.token}}"}));
+        site.apply(&refers).await?;
+        site.until("refers", "Ready", ready::<ZenComponent>).await?;
+        let held = |secret: &ZenSecret| !secret.finalizers().is_empty();
+        let held = site.until("token", "held", held).await?;
+        site.delete::<ZenSecret>("token").await?;
+        site.delete::<ZenComponent>("refers").await?;
+        let uid = held.uid().context("no uid")?;
+        site.until_gone::<ZenSecret>("token", &uid).await?;
         first.stop().await?;
         second.leads().await?;
         second.stop().await?;

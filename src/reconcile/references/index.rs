@@ -239,15 +239,15 @@ mod tests {
     fn what_is_being_deleted_refers_to_nothing() {
         let all = Referrers::default();
         let one = component("c", &["login"], None);
-        let login = SecretName::new("ml", "prod", "login");
-        assert_eq!(all.note(&Seen::Changed(Arc::clone(&one))), [login.clone()]);
+        let login = [SecretName::new("ml", "prod", "login")];
+        assert_eq!(all.note(&Seen::Changed(Arc::clone(&one))), login);
         assert!(all.note(&Seen::Changed(Arc::clone(&one))).is_empty());
         let mut ending = ZenComponent::clone(&one);
         ending.metadata.deletion_timestamp = Some(
             k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH),
         );
-        assert_eq!(all.note(&Seen::Changed(Arc::new(ending))), [login.clone()]);
-        assert!(all.of(&login).is_empty());
+        assert_eq!(all.note(&Seen::Changed(Arc::new(ending))), login);
+        assert!(all.of(&login[0]).is_empty());
         assert!(all.note(&Seen::Gone(one)).is_empty());
         assert!(all.index.read().by_name.is_empty());
     }

@@ -10,7 +10,8 @@ use zenop::api::{
 };
 
 use crate::support::{
-    Site, component, entry, message, ready, says, secret, server, site, stalled, waiting, with,
+    Operator, Site, component, entry, message, ready, says, secret, server, site, stalled, waiting,
+    with,
 };
 
 /// The Secret of another tool with these values.
@@ -44,20 +45,22 @@ async fn entries(site: &Site, name: &str) -> Result<Vec<(String, String)>> {
         .collect()
 }
 
+/// A component with references at many places.
+fn tracker() -> Value {
+    let attributes = json!({
+        "tracking_uri": "https://mlflow.example.org",
+        "tracking_username": "{{login.user}}", "tracking_password": "{{ login.pass }}",
+    });
+    let nested = json!({
+        "headers": [{"name": "x-token", "value": "{{login.pass}}"}, "plain"], "port": 443,
+        "odd name": {"a/b": "{{login.user}}"},
+    });
+    let tracker = component("tracker", attributes);
+    with(tracker, "spec.attributesJSON", json!(nested.to_string()))
+}
+
 #[tokio::test]
 async fn e1_any_order_of_apply_ends_with_resolved_attributes() -> Result<()> {
-    let tracker = || {
-        let attributes = json!({
-            "tracking_uri": "https://mlflow.example.org",
-            "tracking_username": "{{login.user}}", "tracking_password": "{{ login.pass }}",
-        });
-        let nested = json!({
-            "headers": [{"name": "x-token", "value": "{{login.pass}}"}, "plain"], "port": 443,
-            "odd name": {"a/b": "{{login.user}}"},
-        });
-        let tracker = component("tracker", attributes);
-        with(tracker, "spec.attributesJSON", json!(nested.to_string()))
-    };
     site("order", async |site| {
         let _operator = site.operator().await?;
         site.apply(&tracker()).await?;
@@ -104,51 +107,7 @@ async fn e1_any_order_of_apply_ends_with_resolved_attributes() -> Result<()> {
         .await?;
         let tracker = site.until("tracker", "resolved", resolved).await?;
 
-        let held = entries(site, "tracker-attributes").await?;
-        let names: Vec<&str> = held.iter().map(|(name, _)| &**name).collect();
-        let wanted = [
-            "attributes.json",
-            "headers",
-            "port",
-            "tracking_password",
-            "tracking_uri",
-            "tracking_username",
-        ];
-        ensure!(names == wanted, "{names:?}");
-        let of = |name: &str| {
-            held.iter()
-                .find(|(n, _)| n == name)
-                .map_or("", |(_, value)| value)
-        };
-        ensure!(of("tracking_username") == "ana" && of("port") == "443");
-        // A value is a value, whatever it looks like.
-        ensure!(of("tracking_password") == "{{login.user}}");
-        let whole: Value = serde_json::from_str(of("attributes.json"))?;
-        let expected = json!({
-            "headers": [{"name": "x-token", "value": "{{login.user}}"}, "plain"], "port": 443,
-            "odd name": {"a/b": "ana"}, "tracking_uri": "https://mlflow.example.org",
-            "tracking_username": "ana", "tracking_password": "{{login.user}}",
-        });
-        ensure!(whole == expected, "{whole}");
-        let status = tracker.status.as_ref().context("no status")?;
-        let paths: Vec<_> = status.references.iter().map(|r| &*r.path).collect();
-        let wanted = [
-            "/headers/0/value",
-            "/odd name/a~1b",
-            "/tracking_password",
-            "/tracking_username",
-        ];
-        ensure!(paths == wanted, "{paths:?}");
-        ensure!(
-            status
-                .references
-                .iter()
-                .all(|r| r.scope == Some(SecretScope::Workspace))
-        );
-        ensure!(
-            status.secret_name.as_deref() == Some("tracker-attributes")
-                && status.reference_count == 4
-        );
+        check_tracker(site, &tracker).await?;
 
         // What somebody changes in it is put right, and at rest nothing is written.
         let edited = json!({
@@ -162,6 +121,55 @@ async fn e1_any_order_of_apply_ends_with_resolved_attributes() -> Result<()> {
         site.settled().await
     })
     .await
+}
+
+/// What becomes of the component of `e1`.
+async fn check_tracker(site: &Site, tracker: &ZenComponent) -> Result<()> {
+    let held = entries(site, "tracker-attributes").await?;
+    let names: Vec<&str> = held.iter().map(|(name, _)| &**name).collect();
+    let wanted = [
+        "attributes.json",
+        "headers",
+        "port",
+        "tracking_password",
+        "tracking_uri",
+        "tracking_username",
+    ];
+    ensure!(names == wanted, "{names:?}");
+    let of = |name: &str| {
+        held.iter()
+            .find(|(n, _)| n == name)
+            .map_or("", |(_, value)| value)
+    };
+    ensure!(of("tracking_username") == "ana" && of("port") == "443");
+    // A value is a value, whatever it looks like.
+    ensure!(of("tracking_password") == "{{login.user}}");
+    let whole: Value = serde_json::from_str(of("attributes.json"))?;
+    let expected = json!({
+        "headers": [{"name": "x-token", "value": "{{login.user}}"}, "plain"], "port": 443,
+        "odd name": {"a/b": "ana"}, "tracking_uri": "https://mlflow.example.org",
+        "tracking_username": "ana", "tracking_password": "{{login.user}}",
+    });
+    ensure!(whole == expected, "{whole}");
+    let status = tracker.status.as_ref().context("no status")?;
+    let paths: Vec<_> = status.references.iter().map(|r| &*r.path).collect();
+    let wanted = [
+        "/headers/0/value",
+        "/odd name/a~1b",
+        "/tracking_password",
+        "/tracking_username",
+    ];
+    ensure!(paths == wanted, "{paths:?}");
+    ensure!(
+        status
+            .references
+            .iter()
+            .all(|r| r.scope == Some(SecretScope::Workspace))
+    );
+    ensure!(
+        status.secret_name.as_deref() == Some("tracker-attributes") && status.reference_count == 4
+    );
+    Ok(())
 }
 
 #[tokio::test]
@@ -232,20 +240,7 @@ async fn e4_a_component_follows_what_becomes_of_its_secret() -> Result<()> {
         site.until("tracker", "resolved", resolved).await?;
         site.until("login", "used", used(1)).await?;
 
-        // A restart writes nothing, and knows who refers to what.
-        site.settled().await?;
-        operator.stop().await?;
-        let mark = site.proxy.mark();
-        let _operator = site.operator().await?;
-        site.settled().await?;
-        let written = site
-            .proxy
-            .since(mark, &zenop_cluster::fault::Match::writes());
-        let written: Vec<_> = written
-            .iter()
-            .filter(|call| call.resource != "leases")
-            .collect();
-        ensure!(written.is_empty(), "{written:?}");
+        let _operator = restarts(site, operator).await?;
 
         // The secret itself; forced, as it is in use.
         let forced = with(
@@ -260,6 +255,24 @@ async fn e4_a_component_follows_what_becomes_of_its_secret() -> Result<()> {
         is_there(site, "tracker-attributes", is("second")).await
     })
     .await
+}
+
+/// A restart writes nothing, and knows who refers to what.
+async fn restarts(site: &Site, operator: Operator) -> Result<Operator> {
+    site.settled().await?;
+    operator.stop().await?;
+    let mark = site.proxy.mark();
+    let operator = site.operator().await?;
+    site.settled().await?;
+    let written = site
+        .proxy
+        .since(mark, &zenop_cluster::fault::Match::writes());
+    let written: Vec<_> = written
+        .iter()
+        .filter(|call| call.resource != "leases")
+        .collect();
+    ensure!(written.is_empty(), "{written:?}");
+    Ok(operator)
 }
 
 async fn is_there(site: &Site, name: &str, is: impl Fn(&Secret) -> bool) -> Result<()> {

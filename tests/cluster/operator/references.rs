@@ -100,28 +100,33 @@ async fn d15_a_secret_in_use_waits_to_be_deleted() -> Result<()> {
     .await
 }
 
-/// A prune and the end of a namespace delete in any order.
+/// Two secrets that refer to each other, and a component that refers to both.
+async fn knot(site: &Site) -> Result<[String; 2]> {
+    site.apply(&server("prod")).await?;
+    site.apply(&vault(json!({"user": "ana"}))).await?;
+    let one = template(login("one", &["user"]), json!({"x": "{{two.user}}"}));
+    let two = template(login("two", &["user"]), json!({"x": "{{one.user}}"}));
+    let both = component("both", json!({"a": "{{one.user}}", "b": "{{two.user}}"}));
+    for object in [&one, &two, &both] {
+        site.apply(object).await?;
+    }
+    for name in ["one", "two"] {
+        let used = |secret: &ZenSecret| {
+            let status = secret.status.as_ref();
+            held(secret) && ready(secret) && status.is_some_and(|s| s.used_by.count == 2)
+        };
+        site.until(name, "used by two", used).await?;
+        holds(site, name, "x", "ana").await?;
+    }
+    Ok([uid_of(site, "one").await?, uid_of(site, "two").await?])
+}
+
+/// A prune deletes in any order.
 #[tokio::test]
 async fn d15_what_is_deleted_together_goes_together() -> Result<()> {
     site("together", async |site| {
         let _operator = site.operator().await?;
-        site.apply(&server("prod")).await?;
-        site.apply(&vault(json!({"user": "ana"}))).await?;
-        // Two that refer to each other, and a third to both.
-        let one = template(login("one", &["user"]), json!({"x": "{{two.user}}"}));
-        let two = template(login("two", &["user"]), json!({"x": "{{one.user}}"}));
-        let both = component("both", json!({"a": "{{one.user}}", "b": "{{two.user}}"}));
-        for object in [&one, &two, &both] {
-            site.apply(object).await?;
-        }
-        let used = |secret: &ZenSecret| {
-            held(secret)
-                && ready(secret)
-                && secret.status.as_ref().is_some_and(|s| s.used_by.count == 2)
-        };
-        site.until("one", "used by two", used).await?;
-        site.until("two", "used by two", used).await?;
-        let uids = [uid_of(site, "one").await?, uid_of(site, "two").await?];
+        let uids = knot(site).await?;
         site.delete::<ZenSecret>("one").await?;
         let in_use = says::<ZenSecret>(condition::IN_USE, "True", reason::IN_USE);
         site.until("one", "in use", in_use).await?;
@@ -130,18 +135,34 @@ async fn d15_what_is_deleted_together_goes_together() -> Result<()> {
         for (name, uid) in ["one", "two"].iter().zip(&uids) {
             site.until_gone::<ZenSecret>(name, uid).await?;
         }
+        Ok(())
+    })
+    .await
+}
 
-        for object in [&one, &two, &both] {
-            site.apply(object).await?;
-        }
-        site.until("one", "used by two", used).await?;
-        site.until("two", "used by two", used).await?;
-        let uid = uid_of(site, "one").await?;
+#[tokio::test]
+async fn d15_the_end_of_a_namespace_waits_for_no_reference() -> Result<()> {
+    site("ends", async |site| {
+        // One whose rights do not go with the namespace.
+        let mut launch = site.launch();
+        launch.kubeconfig = site.plane.kubeconfig().to_owned();
+        launch.lease_namespace = "default".to_owned();
+        launch.lease = site.name().to_owned();
+        let operator = site.start(&launch)?;
+        operator.leads().await?;
+        let uids = knot(site).await?;
+        let data = json!([{"key": "token", "generate": {}}]);
+        let kept = with(secret("kept", data), "spec.deletionPolicy", json!("Retain"));
+        site.apply(&kept).await?;
+        site.until("kept", "held", held).await?;
+        let kept = uid_of(site, "kept").await?;
         let namespaces: Api<Namespace> = Api::all(site.ns.client().clone());
-        namespaces
-            .delete(site.name(), &DeleteParams::background())
-            .await?;
-        site.until_gone::<ZenSecret>("one", &uid).await
+        let parameters = DeleteParams::default();
+        namespaces.delete(site.name(), &parameters).await?;
+        for (name, uid) in ["one", "two"].iter().zip(&uids) {
+            site.until_gone::<ZenSecret>(name, uid).await?;
+        }
+        site.until_gone::<ZenSecret>("kept", &kept).await
     })
     .await
 }
@@ -278,7 +299,8 @@ async fn d13_entries_are_made_of_values_and_follow_them() -> Result<()> {
             };
             site.until("app", why, told).await?;
         }
-        site.apply(&template(app, json!({}))).await?;
+        let bare = secret("app", json!([{"key": "token", "generate": {}}]));
+        site.apply(&bare).await?;
         site.until("app", "Ready", ready::<ZenSecret>).await?;
         let made: Secret = site.api().get("app").await?;
         ensure!(made.data.is_some_and(|data| data.len() == 1));
