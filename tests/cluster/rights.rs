@@ -79,17 +79,21 @@ fn handed_on() -> Rules {
         "zenapikeys",
         "zendevices",
         "zenusers",
-        "zensecrets",
     ]
     .map(|kind| (kind, "get"));
     let write = ["create", "patch", "delete"];
-    let kinds = ["zenserviceaccounts", "zenapikeys", "zenusers", "zensecrets"];
+    let kinds = ["zenserviceaccounts", "zenapikeys", "zenusers"];
     let write = write.map(|verb| kinds.map(|kind| (kind, verb)));
-    let device = [("zendevices", "create"), ("zendevices", "patch")];
+    let others = [
+        ("zendevices", "create"),
+        ("zendevices", "patch"),
+        ("zensecrets", "create"),
+        ("zensecrets", "delete"),
+    ];
     let all = get
         .into_iter()
         .chain(write.into_iter().flatten())
-        .chain(device);
+        .chain(others);
     all.map(|(kind, verb)| (format!("zenop.dev/{kind}"), verb.to_owned()))
         .collect()
 }
