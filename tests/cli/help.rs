@@ -44,7 +44,7 @@ async fn every_command_has_examples_that_name_it() -> Result<()> {
     let user = user.map(|verb| ("user", verb));
     let secret = [
         "list", "describe", "get", "export", "create", "update", "rename", "seal", "unseal",
-        "delete",
+        "backup", "restore", "delete",
     ];
     let secret = secret.map(|verb| ("secret", verb));
     let people = device.into_iter().chain(user).chain(secret);

@@ -1,15 +1,19 @@
 //! Secrets: made, sealed, opened, changed, shown, deleted.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, sync::Mutex};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use serde_json::json;
-use zenop::api::{SecretScope, ZenSecret, ZenServer};
+use zenop::{
+    api::{SecretScope, ZenSecret, ZenServer},
+    auth::sealed::OpeningKeys,
+    runtime::clock::now,
+};
 
 use crate::{
-    support::{Site, entry, ready, server, site},
+    support::{Site, entry, ready, secret, server, site},
     zen::Zen,
 };
 
@@ -320,6 +324,97 @@ async fn what_is_typed_is_not_shown() -> Result<()> {
         ensure!(
             nobody.contains("--interactive needs a terminal"),
             "{nobody}"
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// D5: what was lost is had back, by whoever has the key for it, in another namespace too.
+#[tokio::test]
+async fn d5_a_backup_is_restored_elsewhere() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (file, keys) = (path("secrets.age"), path("key.txt"));
+    let mut own = OpeningKeys::default();
+    own.add(&[5; 32], now());
+    fs::write(&keys, own.to_text().as_bytes())?;
+    let recipient = own.current().context("no key")?.0.to_string();
+    let drawn = Mutex::new(None);
+    site("cli-backup", async |site| {
+        let _operator = site.operator().await?;
+        let zen = Zen::new(site);
+        site.apply(&server("prod")).await?;
+        sealing(site).await?;
+        site.apply(&secret("token", json!([{"key": "drawn", "generate": {}}])))
+            .await?;
+        *drawn.lock().unwrap() = delivered(site, "token", "drawn").await?;
+        let create = ["secret", "create", "login", "--password=hunter2", "--wait"];
+        zen.ok(&create).await?;
+        let backup = [
+            "secret",
+            "backup",
+            "--recipient",
+            &recipient,
+            "--filename",
+            &file,
+        ];
+        let said = zen.ok(&backup).await?;
+        ensure!(said.contains("2 secrets"), "{said}");
+        let bytes = fs::read(&file)?;
+        let shown = String::from_utf8_lossy(&bytes);
+        ensure!(
+            !shown.contains("hunter2") && !shown.contains("password"),
+            "it is readable"
+        );
+        zen.fails(1, &backup).await?;
+        let restore = [
+            "secret",
+            "restore",
+            "--identity",
+            &keys,
+            "--filename",
+            &file,
+        ];
+        let left = zen.run(&restore).await?;
+        ensure!(
+            left.code == 0 && left.err.contains("2 were there"),
+            "{left:?}"
+        );
+        Ok(())
+    })
+    .await?;
+    let drawn = drawn.into_inner().unwrap();
+    ensure!(drawn.is_some());
+    site("cli-restore", async |site| {
+        let _operator = site.operator().await?;
+        let zen = Zen::new(site);
+        site.apply(&server("other")).await?;
+        let is = |server: &ZenServer| server.status.as_ref().is_some_and(|s| s.sealing.is_some());
+        site.until("other", "with a sealing key", is).await?;
+        let restore = [
+            "secret",
+            "restore",
+            "--filename",
+            &file,
+            "--server",
+            "other",
+            "--identity",
+        ];
+        let none = path("none.txt");
+        fs::write(&none, "# no key\n")?;
+        zen.fails(1, &[&restore[..], &[&none]].concat()).await?;
+        let mut others = OpeningKeys::default();
+        others.add(&[6; 32], now());
+        fs::write(&none, others.to_text().as_bytes())?;
+        let refused = zen.fails(1, &[&restore[..], &[&none]].concat()).await?;
+        ensure!(refused.contains("not for this key"), "{refused}");
+        let said = zen.ok(&[&restore[..], &[&keys]].concat()).await?;
+        ensure!(said.lines().count() == 2, "{said}");
+        ensure!(delivered(site, "login", "password").await?.as_deref() == Some("hunter2"));
+        ensure!(
+            delivered(site, "token", "drawn").await? == drawn,
+            "another was drawn"
         );
         Ok(())
     })

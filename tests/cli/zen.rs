@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::{
     fs::{Mode, OFlags, open},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{LocalModes, tcgetattr},
 };
 use serde_json::Value;
 use tokio::{io::AsyncReadExt, process::Command, time::timeout};
@@ -209,6 +210,12 @@ fn conversation(master: &OwnedFd, talk: &[(String, String)]) -> Result<String> {
             seen.extend_from_slice(&buffer[..read]);
         }
         answered = seen.len();
+        // Whoever asks for what is not to be seen turns the echo off a moment after the question.
+        while question.starts_with("Value")
+            && tcgetattr(master)?.local_modes.contains(LocalModes::ECHO)
+        {
+            std::thread::yield_now();
+        }
         rustix::io::write(master, format!("{answer}\n").as_bytes())?;
     }
     while let Ok(read @ 1..) = rustix::io::read(master, &mut buffer) {

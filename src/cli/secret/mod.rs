@@ -1,5 +1,6 @@
 //! `kubectl zen secret`: what a server's people and workloads share.
 
+mod backup;
 mod seal;
 mod show;
 mod unseal;
@@ -10,6 +11,7 @@ use clap::{Args, Subcommand};
 
 pub use self::values::with_entries;
 use self::{
+    backup::{SecretBackup, SecretRestore},
     seal::Seal,
     show::{SecretExport, SecretGet},
     unseal::Unseal,
@@ -121,6 +123,28 @@ Examples:
     )]
     Unseal(Unseal),
 
+    /// Write all secrets with their values to a file that only you can open.
+    #[command(
+        long_about = "Write all secrets of the namespace with their values to an age file, for a \
+                      key pair of your own (age-keygen). It takes the right to read the Secrets that \
+                      were delivered.",
+        after_long_help = "\
+Examples:
+  kubectl zen secret backup --recipient age1... --filename secrets.age"
+    )]
+    Backup(SecretBackup),
+
+    /// Make the secrets of a backup that are not there.
+    #[command(
+        long_about = "Make the secrets of a backup that are not there, of this server or another \
+                      one; what is there stays as it is. What was sealed is sealed anew, what was \
+                      drawn is the same again, and what comes from other Secrets comes from there.",
+        after_long_help = "\
+Examples:
+  kubectl zen secret restore --identity key.txt --filename secrets.age"
+    )]
+    Restore(SecretRestore),
+
     /// Delete secrets.
     #[command(
         long_about = "Delete secrets, and what was delivered of them. One that something refers to \
@@ -164,6 +188,8 @@ impl Command {
             Self::Rename(arguments) => arguments.run(session).await,
             Self::Seal(arguments) => arguments.run(session).await,
             Self::Unseal(arguments) => arguments.run(session).await,
+            Self::Backup(arguments) => arguments.run(session).await,
+            Self::Restore(arguments) => arguments.run(session).await,
             Self::Delete(arguments) => delete::delete::<ZenSecret>(session, arguments).await,
         }
     }

@@ -1,7 +1,11 @@
 //! `kubectl zen secret get` and `export`.
 
 use std::{
-    collections::BTreeMap, fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::PathBuf,
+    collections::BTreeMap,
+    fs::OpenOptions,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
 };
 
 use clap::Args;
@@ -47,7 +51,8 @@ pub struct SecretExport {
     unsafe_output: UnsafeOutput,
 }
 
-type Delivered = BTreeMap<String, Zeroizing<String>>;
+/// Values by entry.
+pub type Delivered = BTreeMap<String, Zeroizing<Vec<u8>>>;
 
 impl SecretGet {
     /// Prints them.
@@ -62,12 +67,15 @@ impl SecretGet {
         let cluster = session.cluster().await?;
         let values = delivered(&cluster, &self.name).await?;
         let text = match &self.key {
-            Some(key) => values.get(key).cloned().ok_or_else(|| {
-                let has: Vec<_> = values.keys().map(String::as_str).collect();
-                let title = cluster.title::<ZenSecret>(&self.name);
-                let message = format!("{title} has no entry {key}, but {}", has.join(", "));
-                Failure::new(Exit::NotFound, message)
-            })?,
+            Some(key) => {
+                let value = values.get(key).ok_or_else(|| {
+                    let has: Vec<_> = values.keys().map(String::as_str).collect();
+                    let title = cluster.title::<ZenSecret>(&self.name);
+                    let message = format!("{title} has no entry {key}, but {}", has.join(", "));
+                    Failure::new(Exit::NotFound, message)
+                })?;
+                Zeroizing::new(text(key, value)?.to_owned())
+            }
             None => yaml(&values)?,
         };
         session.out.key(Stream::Out, &text)
@@ -91,20 +99,38 @@ impl SecretExport {
         let Some(path) = &self.filename else {
             return session.out.key(Stream::Out, &text);
         };
-        let failed = |error: std::io::Error| {
-            Failure::new(Exit::Failed, format!("writing {}: {error}", path.display()))
-        };
-        let mut new = OpenOptions::new();
-        let file = new.write(true).create_new(true).mode(0o600).open(path);
-        let mut file = file.map_err(failed)?;
-        file.write_all(text.as_bytes()).map_err(failed)?;
+        new_file(path, text.as_bytes())?;
         let said = format!("{} has the values of {}", path.display(), self.name);
         session.out.prose(&said)
     }
 }
 
+/// Writes a new file that only its owner may read.
+///
+/// # Errors
+/// If there is one, or it cannot be written.
+pub fn new_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(Exit::Failed, format!("writing {}: {error}", path.display()))
+    };
+    let mut new = OpenOptions::new();
+    let file = new.write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(bytes))
+        .map_err(failed)
+}
+
+fn text<'a>(key: &str, value: &'a [u8]) -> Result<&'a str, Failure> {
+    str::from_utf8(value).map_err(|_| {
+        let message = format!("the value of {key} is not text; see `kubectl get secret`");
+        Failure::new(Exit::Failed, message)
+    })
+}
+
 fn yaml(values: &Delivered) -> Result<Zeroizing<String>, Failure> {
-    let texts: BTreeMap<&str, &str> = values.iter().map(|(k, v)| (&**k, &***v)).collect();
+    let texts = values
+        .iter()
+        .map(|(key, value)| Ok((&**key, text(key, value)?)));
+    let texts: BTreeMap<&str, &str> = texts.collect::<Result<_, Failure>>()?;
     let text = serde_yaml_ng::to_string(&texts);
     let text = text.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     Ok(Zeroizing::new(text))
@@ -112,7 +138,10 @@ fn yaml(values: &Delivered) -> Result<Zeroizing<String>, Failure> {
 
 /// The values of a secret, from the Secret that the operator made for this very one: a Secret of the
 /// same name may be somebody else's.
-async fn delivered(cluster: &Cluster, name: &str) -> Result<Delivered, Failure> {
+///
+/// # Errors
+/// If nothing was delivered, or it may not be read.
+pub async fn delivered(cluster: &Cluster, name: &str) -> Result<Delivered, Failure> {
     let of = cluster.read::<ZenSecret>(name).await?.typed;
     let title = cluster.title::<ZenSecret>(name);
     let failed = |message: String| Failure::new(Exit::NotFound, format!("{title}: {message}"));
@@ -132,9 +161,7 @@ async fn delivered(cluster: &Cluster, name: &str) -> Result<Delivered, Failure> 
     keys.map(|key| {
         let bytes = data.get(&key.name);
         let bytes = bytes.ok_or_else(|| failed(format!("Secret {at} lacks {}", key.name)))?;
-        let text = std::str::from_utf8(&bytes.0);
-        let text = text.map_err(|_| failed(format!("the value of {} is not text", key.name)))?;
-        Ok((key.name.clone(), Zeroizing::new(text.to_owned())))
+        Ok((key.name.clone(), Zeroizing::new(bytes.0.clone())))
     })
     .collect()
 }
