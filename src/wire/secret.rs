@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use super::{Id, Resource, Time, account::User};
@@ -46,18 +46,26 @@ pub struct SecretResources<'a> {
     pub user: Option<User<'a>>,
 }
 
-/// What clients before 0.64 call public and private.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+/// What clients before 0.64 call public and private. Now it is a member that is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// Public.
     Workspace,
     /// Private.
     User,
     /// Anything else says nothing.
-    #[serde(other)]
-    #[schemars(skip)]
     Other,
+}
+
+impl<'de> Deserialize<'de> for Scope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let said = serde_json::Value::deserialize(deserializer)?;
+        Ok(match said.as_str() {
+            Some("workspace") => Self::Workspace,
+            Some("user") => Self::User,
+            _ => Self::Other,
+        })
+    }
 }
 
 /// What a key may be called.
@@ -77,6 +85,7 @@ pub struct NewSecret {
     pub private: Option<bool>,
     /// What earlier clients send in place of `private`.
     #[serde(default)]
+    #[schemars(skip)]
     pub scope: Option<Scope>,
     /// The values by key; a key with `null` is left out. Together at most 64 KiB.
     #[serde(default)]
@@ -97,6 +106,7 @@ pub struct SecretUpdate {
     pub private: Option<bool>,
     /// What earlier clients send in place of `private`.
     #[serde(default)]
+    #[schemars(skip)]
     pub scope: Option<Scope>,
     /// The values by key, which replace all that there are; or with `?patch_values=true` those of
     /// the same key, and a key with `null` goes. Together at most 64 KiB.

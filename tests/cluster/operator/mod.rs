@@ -18,6 +18,7 @@ mod main_job;
 mod odd;
 mod parties;
 mod policy;
+mod readable;
 mod references;
 mod rest;
 mod retain;

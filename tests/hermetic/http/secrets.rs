@@ -395,6 +395,7 @@ async fn earlier_clients_words_are_taken() {
             false,
         ),
         (json!({"name": "c", "scope": "galaxy"}), false),
+        (json!({"name": "e", "scope": ["user"]}), false),
         (
             json!({"name": "d", "scope": "user", "private": false}),
             false,
