@@ -6,6 +6,7 @@ mod arguments;
 mod change;
 mod cluster;
 mod completion;
+mod component;
 mod create;
 mod delete;
 mod describe;
@@ -93,6 +94,14 @@ enum Command {
     #[command(subcommand, alias = "zsec")]
     Secret(secret::Command),
 
+    /// Stack components whose attributes may refer to secrets.
+    #[command(subcommand, alias = "zcomp")]
+    Component(component::Command),
+
+    /// What components of a stack have in common.
+    #[command(subcommand)]
+    Stack(component::register::Stack),
+
     /// Print a completion script.
     #[command(after_long_help = "\
 Examples:
@@ -161,6 +170,8 @@ impl Command {
             Self::User(command) => command.run(session).await,
             Self::Device(command) => command.run(session).await,
             Self::Secret(command) => command.run(session).await,
+            Self::Component(command) => command.run(session).await,
+            Self::Stack(command) => command.run(session).await,
             Self::Completion(arguments) => completion::script(session, arguments),
             Self::Complete(words) => completion::answer(session, words),
         }

@@ -47,6 +47,10 @@ async fn every_command_has_examples_that_name_it() -> Result<()> {
         "backup", "restore", "delete",
     ];
     let secret = secret.map(|verb| ("secret", verb));
+    let component = ["list", "get", "describe", "refs", "delete"];
+    let component = component.map(|verb| ("component", verb));
+    let stack = [("stack", "register-secrets")];
+    let secret = secret.into_iter().chain(component).chain(stack);
     let people = device.into_iter().chain(user).chain(secret);
     for (noun, verb) in sa.into_iter().chain(key).chain(people) {
         let said = help(&[noun, verb]).await?;

@@ -9,6 +9,7 @@
 )]
 
 mod changes;
+mod components;
 mod devices;
 #[path = "../client/door.rs"]
 #[allow(dead_code, reason = "shared with the client tests")]

@@ -9,13 +9,16 @@ mod write;
 
 use clap::{Args, Subcommand};
 
-pub use self::values::with_entries;
 use self::{
     backup::{SecretBackup, SecretRestore},
     seal::Seal,
     show::{SecretExport, SecretGet},
     unseal::Unseal,
     write::{SecretCreate, SecretRename, SecretUpdate},
+};
+pub use self::{
+    seal::{recipient, sealed},
+    values::{Values, hidden, object, with_entries},
 };
 use super::{
     Session,

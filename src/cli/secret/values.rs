@@ -165,8 +165,11 @@ fn file(path: &str, what: &str) -> Result<Zeroizing<String>, Failure> {
     }
 }
 
-/// An object of texts, each name once.
-fn object(given: &str) -> Result<Values, Failure> {
+/// An object of texts, each name once, as text or in a file.
+///
+/// # Errors
+/// What is wrong with it; never a value.
+pub fn object(given: &str) -> Result<Values, Failure> {
     let text = match given.strip_prefix('@') {
         Some(path) => file(path, "--values")?,
         None => Zeroizing::new(given.to_owned()),

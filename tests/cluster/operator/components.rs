@@ -342,13 +342,12 @@ async fn e5_ones_own_comes_first_and_anothers_is_as_if_it_were_not() -> Result<(
         site.until("anas", "without the key", keyless).await?;
 
         // A change of scope is seen at once.
-        let opened = with(private, "spec.scope", json!("Workspace"));
-        site.apply(&opened).await?;
-        // The older one has the name of the workspace now, and the younger has none.
-        let conflict = stalled::<ZenSecret>(reason::NAME_CONFLICT);
-        site.until("shared", "in conflict", conflict).await?;
-        site.until("bens", "without the key", keyless).await?;
+        site.apply(&with(shared, "spec.name", json!("elsewhere")))
+            .await?;
+        site.until("bens", "without", missing()).await?;
         site.apply(&of("bens", Some("ben"), "{{login.mine}}"))
+            .await?;
+        site.apply(&with(private, "spec.scope", json!("Workspace")))
             .await?;
         site.until("bens", "resolved", resolved).await.map(drop)
     })
