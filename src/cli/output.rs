@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use kube::{ResourceExt, api::DynamicObject};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::{
     arguments::{ObjectForm, UnsafeOutput},
@@ -126,6 +127,39 @@ impl Output {
         match stream {
             Stream::Out => write(text.as_bytes()),
             Stream::Err => writeln!(io::stderr(), "{text}").map_err(|e| unwritten(&e)),
+        }
+    }
+
+    /// Asks a person for a line, which is shown while it is typed; empty at the end of the input.
+    ///
+    /// # Errors
+    /// If there is nobody to ask.
+    pub fn line(self, question: &str) -> Result<String, Failure> {
+        self.is_at_terminal(question)?;
+        let _ = write!(io::stderr(), "{}", printable(question));
+        let mut answer = String::new();
+        let read = io::stdin().read_line(&mut answer);
+        read.map_err(|error| Failure::new(Exit::Failed, format!("reading the answer: {error}")))?;
+        Ok(answer.trim().to_owned())
+    }
+
+    /// Asks a person for what nobody is to see.
+    ///
+    /// # Errors
+    /// If there is nobody to ask.
+    pub fn hidden(self, question: &str) -> Result<Zeroizing<String>, Failure> {
+        self.is_at_terminal(question)?;
+        let answer = rpassword::prompt_password(printable(question)).map(Zeroizing::new);
+        answer.map_err(|error| Failure::new(Exit::Failed, format!("reading the answer: {error}")))
+    }
+
+    fn is_at_terminal(self, question: &str) -> Result<(), Failure> {
+        match io::stdin().is_terminal() && self.err_is_terminal {
+            true => Ok(()),
+            false => Err(Failure::usage(format!(
+                "{:?} cannot be asked: there is no terminal to answer at; give entries, or --values",
+                question.trim_end_matches([':', ' '])
+            ))),
         }
     }
 

@@ -91,7 +91,7 @@ async fn what_components_lack_is_told_asked_for_and_sealed() -> Result<()> {
         // Nothing is written before all is known.
         let register = ["stack", "register-secrets"];
         let refused = zen.fails(2, &register).await?;
-        ensure!(refused.contains("no terminal to ask at"), "{refused}");
+        ensure!(refused.contains("no terminal to answer at"), "{refused}");
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("values.yaml");
         let values = format!("@{}", path.display());

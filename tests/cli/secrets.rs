@@ -322,7 +322,7 @@ async fn what_is_typed_is_not_shown() -> Result<()> {
         ensure!(delivered(site, "login", "password").await?.as_deref() == Some("hunter2"));
         let nobody = zen.fails(2, &["secret", "create", "x", "-i"]).await?;
         ensure!(
-            nobody.contains("--interactive needs a terminal"),
+            nobody.contains("there is no terminal to answer at"),
             "{nobody}"
         );
         Ok(())

@@ -1,9 +1,6 @@
 //! `kubectl zen stack register-secrets`: asks for each value that components lack, and seals it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::{IsTerminal, stdin},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Args, Subcommand};
 use kube::ResourceExt;
@@ -21,7 +18,7 @@ use crate::{
         describe::word,
         failure::{Exit, Failure},
         noun::{Noun, report},
-        secret::{Values, hidden, object, recipient, sealed},
+        secret::{Values, object, recipient, sealed},
         wait::{self, Goal},
     },
 };
@@ -115,7 +112,7 @@ impl RegisterSecrets {
         for (lack, keys) in &lacks {
             let mut values = Values::new();
             for key in keys {
-                let value = self.value(&lack.name, key, given.as_mut())?;
+                let value = self.value(session, &lack.name, key, given.as_mut())?;
                 values.insert(key.clone(), value);
             }
             all.push((lack, values));
@@ -194,6 +191,7 @@ impl RegisterSecrets {
     /// A value that is given, or else asked for.
     fn value(
         &self,
+        session: &Session,
         name: &str,
         key: &str,
         given: Option<&mut Values>,
@@ -205,7 +203,7 @@ impl RegisterSecrets {
                     "--values has no {place}, and a component refers to it"
                 ))
             })?,
-            None => asked(&place)?,
+            None => asked(session, &place)?,
         };
         if value.len() > MOST_VALUE {
             return Err(Failure::usage(format!(
@@ -368,15 +366,9 @@ fn gone(lack: &Lack) -> Failure {
     Failure::new(Exit::Conflict, message)
 }
 
-fn asked(place: &str) -> Result<Zeroizing<String>, Failure> {
-    if !stdin().is_terminal() {
-        return Err(Failure::usage(format!(
-            "a value is needed for {place}, and there is no terminal to ask at: give --values"
-        )));
-    }
-    let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("asking: {error}"));
+fn asked(session: &Session, place: &str) -> Result<Zeroizing<String>, Failure> {
     loop {
-        let value = hidden(&format!("Value of {place}: ")).map_err(failed)?;
+        let value = session.out.hidden(&format!("Value of {place}: "))?;
         if !value.is_empty() {
             return Ok(value);
         }

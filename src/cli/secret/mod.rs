@@ -18,7 +18,7 @@ use self::{
 };
 pub use self::{
     seal::{recipient, sealed},
-    values::{Values, hidden, object, with_entries},
+    values::{Values, object, with_entries},
 };
 use super::{
     Session,

@@ -92,7 +92,7 @@ impl Seal {
     /// If a value cannot be taken, or it is not known for whom to seal.
     pub async fn run(&self, session: &Session) -> Result<(), Failure> {
         named(&self.name)?;
-        let values = self.values.read()?;
+        let values = self.values.read(session.out)?;
         let (server, recipient) = match (&self.server, &self.recipient) {
             (Some(server), Some(recipient)) => (server.clone(), recipient.clone()),
             (server, _) => recipient(&session.cluster().await?, server.as_deref()).await?,

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     fmt, fs,
-    io::{self, IsTerminal, Read, Write},
+    io::{self, Read},
 };
 
 use clap::Args;
@@ -16,7 +16,10 @@ use zeroize::Zeroizing;
 
 use crate::{
     auth::sealed::MOST_VALUE,
-    cli::failure::{Exit, Failure},
+    cli::{
+        failure::{Exit, Failure},
+        output::Output,
+    },
 };
 
 /// The longest file that is read, in bytes.
@@ -50,7 +53,7 @@ impl ValueArguments {
     ///
     /// # Errors
     /// Which entry cannot be taken, and why; never its value.
-    pub fn read(&self) -> Result<Values, Failure> {
+    pub fn read(&self, out: Output) -> Result<Values, Failure> {
         let mut values = Values::new();
         if let Some(text) = &self.values {
             values = object(text)?;
@@ -59,7 +62,7 @@ impl ValueArguments {
             add(&mut values, entry)?;
         }
         if self.interactive {
-            ask(&mut values)?;
+            ask(out, &mut values)?;
         }
         for (name, value) in &values {
             checked(name, value)?;
@@ -271,35 +274,18 @@ impl<'de> Deserialize<'de> for Text {
 }
 
 /// Asks for entries until an empty name is given.
-fn ask(values: &mut Values) -> Result<(), Failure> {
-    if !io::stdin().is_terminal() {
-        return Err(Failure::usage("--interactive needs a terminal to ask at"));
-    }
-    let failed = |error: io::Error| Failure::new(Exit::Failed, format!("asking: {error}"));
+fn ask(out: Output, values: &mut Values) -> Result<(), Failure> {
     loop {
-        let mut stderr = io::stderr();
-        let _ = write!(stderr, "Key (empty to end): ");
-        let _ = stderr.flush();
-        let mut name = String::new();
-        let read = io::stdin().read_line(&mut name).map_err(failed)?;
-        let name = name.trim();
-        if read == 0 || name.is_empty() {
+        let name = out.line("Key (empty to end): ")?;
+        if name.is_empty() {
             return Ok(());
         }
-        named(name)?;
-        let value = hidden(&format!("Value of {name}: ")).map_err(failed)?;
-        if values.insert(name.to_owned(), value).is_some() {
+        named(&name)?;
+        let value = out.hidden(&format!("Value of {name}: "))?;
+        if values.insert(name.clone(), value).is_some() {
             return Err(Failure::usage(format!("{name} is given twice")));
         }
     }
-}
-
-/// Asks for a text that is not shown while it is typed.
-///
-/// # Errors
-/// If there is no terminal.
-pub fn hidden(prompt: &str) -> io::Result<Zeroizing<String>> {
-    rpassword::prompt_password(prompt).map(Zeroizing::new)
 }
 
 /// What may stand in a Secret of Kubernetes.
@@ -341,7 +327,9 @@ mod tests {
     use super::*;
 
     fn read(arguments: &ValueArguments) -> Result<Vec<(String, String)>, String> {
-        let values = arguments.read().map_err(|failure| failure.message)?;
+        let values = arguments
+            .read(Output::of_process())
+            .map_err(|failure| failure.message)?;
         Ok(values
             .into_iter()
             .map(|(name, value)| (name, value.to_string()))

@@ -104,7 +104,7 @@ impl SecretCreate {
     /// If a value cannot be taken, there is a secret of that name, or it is refused.
     pub async fn run(&self, session: &Session) -> Result<(), Failure> {
         named(&self.name)?;
-        let values = self.values.read()?;
+        let values = self.values.read(session.out)?;
         let cluster = session.cluster().await?;
         let (server, to) = recipient(&cluster, self.server.as_deref()).await?;
         let entries = sealed(&to, &self.name, &values)?;
@@ -121,7 +121,7 @@ impl SecretUpdate {
     /// # Errors
     /// If there is nothing to change, an entry is not there, or it is refused.
     pub async fn run(&self, session: &Session) -> Result<(), Failure> {
-        let values = self.values.read()?;
+        let values = self.values.read(session.out)?;
         let fields: Map<String, Value> = self
             .scope
             .fields()
