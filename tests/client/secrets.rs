@@ -1,19 +1,21 @@
 //! Every command of the real `zenml` CLI for secrets, and its Python client, by two people and a
 //! service account; and what becomes of the values.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{core::v1::Secret, events::v1::Event, rbac::v1::Role};
 use kube::{ResourceExt, api::ListParams};
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::{process::Command, time::timeout};
 use zenop::api::{ZenSecret, ZenUser};
 
 use crate::{
     door::{Answer, Sidecar, delivered, free_address, set_up},
     interop::{HERE, python},
-    support::{PATIENCE, Site, entry, password_of, ready, secret, site, user_with_password},
+    support::{
+        PATIENCE, Site, component, entry, password_of, ready, secret, site, user_with_password,
+    },
     users::{PASSWORD, declare_ana},
     zenml::{Outcome, client, zenml_with},
 };
@@ -47,6 +49,30 @@ impl Person {
     async fn run(&self, arguments: &[&str]) -> Result<Outcome> {
         let arguments = [&["secret"], arguments].concat();
         zenml_with(&self.variables, &arguments).await
+    }
+
+    /// What a command line prints that succeeds, in a folder.
+    async fn types(&self, line: &str, folder: &Path) -> Result<String> {
+        let client = client()?;
+        let bin = client.parent().context("no folder")?.display().to_string();
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", line])
+            .current_dir(folder)
+            .env_clear()
+            .env("HOME", folder)
+            .env("PATH", format!("{bin}:/usr/bin:/bin"))
+            .env("LANG", "C.UTF-8")
+            .env("COLUMNS", "400")
+            .env("ZENML_ANALYTICS_OPT_IN", "false")
+            .envs(self.variables.iter().map(|(name, value)| (*name, value)))
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let output = timeout(PATIENCE, command.output()).await;
+        let output = output.with_context(|| format!("{line} goes on"))??;
+        let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        ensure!(output.status.success(), "{line}: {told}");
+        Ok(told)
     }
 
     /// What a command prints that succeeds.
@@ -323,6 +349,67 @@ async fn nothing_holds_a_value(site: &Site, sidecar: &Sidecar) -> Result<()> {
         "{metrics}"
     );
     Ok(())
+}
+
+/// What the guide tells people to type.
+#[tokio::test]
+async fn the_guide_is_true_and_values_may_be_typed() -> Result<()> {
+    site("secret-guide", async |site| {
+        let address = free_address()?;
+        let _operator = set_up(site, address, &[]).await?;
+        declare_ana(site).await?;
+        let sidecar = Sidecar::start(site, address).await?;
+        let ana = Person::user(address, "ana");
+        let folder = tempfile::tempdir()?;
+        std::fs::write(folder.path().join("password.txt"), "canary-7f41-file")?;
+        let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guides/secrets.md");
+        let guide = std::fs::read_to_string(guide)?;
+        let blocks = guide.split("```sh\n").skip(1);
+        let blocks = blocks.filter_map(|block| block.split("```").next());
+        let commands: Vec<&str> = blocks
+            .flat_map(str::lines)
+            .filter(|line| line.starts_with("zenml "))
+            .collect();
+        ensure!(commands.len() >= 8, "{commands:?}");
+        for command in commands {
+            ana.types(command, folder.path()).await?;
+        }
+        let exported = std::fs::read_to_string(folder.path().join("database.yaml"))?;
+        ensure!(exported == "username: bob\n", "{exported}");
+
+        // Somebody at a terminal, of whom it asks.
+        let answers = json!([
+            ["enter a secret key", "k1"],
+            ["value for the key [k1]", "canary-7f41-typed"],
+            ["add another", "y"],
+            ["enter a secret key", "k2"],
+            ["value for the key [k2]", "other"],
+            ["add another", "n"],
+        ]);
+        let command =
+            format!("python {HERE}/python/typed.py '{answers}' zenml secret create typed -i");
+        let told = ana.types(&command, folder.path()).await?;
+        ensure!(!told.contains("canary-7f41"), "{told}");
+        let got = ana.does(&["get", "typed"]).await?;
+        contains(&got, &["k1", "canary-7f41-typed", "k2", "other"], &[])?;
+
+        // What a component refers to is not deleted, and it is told by whom.
+        let refers = component("tracker", json!({"password": "{{typed.k1}}"}));
+        site.apply(&refers).await?;
+        let used = |secret: &ZenSecret| {
+            let status = secret.status.as_ref();
+            status.is_some_and(|status| status.used_by.count == 1)
+        };
+        let secrets = site.api::<ZenSecret>().list(&ListParams::default()).await?;
+        let typed = secrets.iter().find(|secret| secret.zenml_name() == "typed");
+        let typed = typed.context("no ZenSecret")?.name_any();
+        site.until(&typed, "one that is used", used).await?;
+        let told = "in use by ZenComponent tracker";
+        ana.fails(&["delete", "typed", "--yes"], told).await?;
+        drop(sidecar);
+        Ok(())
+    })
+    .await
 }
 
 /// Requests of one who is logged in.

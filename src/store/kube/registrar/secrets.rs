@@ -244,3 +244,78 @@ fn merged(before: &[SecretEntry], new: &NewValues, set: &[SecretEntry]) -> Vec<S
     let stay = before.iter().filter(stays);
     stay.chain(set).cloned().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const ID: Uuid = Uuid::from_u128(0x5ec0_0000_0000_4000_8000_0000_0000_0001);
+
+    fn secret(kind: &str, owner: Option<(&str, Uuid)>) -> Secret {
+        let owner = owner.map(|(kind, uid)| {
+            json!([{"apiVersion": "zenop.dev/v1alpha1", "kind": kind, "name": "s", "uid": uid,
+                    "controller": true}])
+        });
+        let object = json!({
+            "type": kind, "metadata": {"name": "s", "ownerReferences": owner},
+            "data": {"k": "dg==", "more": "bQ=="},
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn read(secret: Secret) -> Result<Vec<String>, NotRead> {
+        let from = Place {
+            id: ID,
+            secret: "s".into(),
+            keys: vec!["k".into(), "gone".into()],
+        };
+        Ok(taken(secret, &from)?.0.into_keys().collect())
+    }
+
+    #[test]
+    fn of_a_secret_that_is_its_own_what_is_asked_for_is_read_and_of_others_nothing() {
+        let ours = Some(("ZenSecret", ID));
+        assert_eq!(read(secret("Opaque", ours)).unwrap(), ["k"]);
+        let token = "kubernetes.io/service-account-token";
+        for (kind, owner) in [
+            ("Opaque", None),
+            ("Opaque", Some(("ZenSecret", Uuid::nil()))),
+            ("Opaque", Some(("ZenServer", ID))),
+            (token, ours),
+            ("bootstrap.kubernetes.io/token", ours),
+        ] {
+            let refused = read(secret(kind, owner));
+            assert_eq!(refused, Err(NotRead::Foreign), "{kind} {owner:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_replaces_and_what_is_not_named_keeps_its_ciphertext() {
+        let entry = |key: &str, text: &str| SecretEntry {
+            key: key.into(),
+            value_from: None,
+            generate: None,
+            encrypted: Some(text.into()),
+        };
+        let before = [entry("a", "1"), entry("b", "2"), entry("c", "3")];
+        let set = [entry("b", "new"), entry("d", "4")];
+        let merge = |remove| {
+            let new = NewValues {
+                set: Values::default(),
+                remove,
+                recipient: "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+                    .parse()
+                    .unwrap(),
+            };
+            let merged = merged(&before, &new, &set).into_iter();
+            let shown = merged.map(|entry| entry.key + &entry.encrypted.unwrap());
+            shown.collect::<Vec<_>>()
+        };
+        let keys = |keys: &[&str]| Removed::Keys(keys.iter().map(|k| (*k).to_owned()).collect());
+        assert_eq!(merge(keys(&["c", "x", "d"])), ["a1", "bnew", "d4"]);
+        assert_eq!(merge(keys(&[])), ["a1", "c3", "bnew", "d4"]);
+        assert_eq!(merge(Removed::Others), ["bnew", "d4"]);
+    }
+}
