@@ -20,6 +20,7 @@ mod peer;
 mod polls;
 mod processes;
 mod reconcile;
+mod references;
 mod rest;
 mod secrets;
 mod table;
@@ -41,6 +42,9 @@ fn main() {
     }
     if wanted("secrets") {
         rows.extend(runtime().block_on(secrets::run()));
+    }
+    if wanted("references") {
+        rows.extend(runtime().block_on(references::run()));
     }
     if wanted("latency") {
         rows.extend(runtime().block_on(latency::run()));

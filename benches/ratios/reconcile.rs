@@ -316,6 +316,14 @@ pub async fn all_ready<K>(keys: Api<K>, n: usize)
 where
     K: Resource + HasStatus<Status: KindStatus> + Clone + Debug + DeserializeOwned,
 {
+    all_are(keys, n, is_ready).await;
+}
+
+/// Watches until `n` objects of a kind came to be as wanted, but for the one named `first`.
+pub async fn all_are<K>(keys: Api<K>, n: usize, wanted: impl Fn(&K) -> bool)
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
     let ready = Arc::new(AtomicUsize::new(0));
     let mut seen = std::collections::HashSet::new();
     let list = keys
@@ -332,7 +340,7 @@ where
         while let Some(event) = events.try_next().await.expect("an event") {
             if let WatchEvent::Added(key) | WatchEvent::Modified(key) = event {
                 version = key.resource_version().expect("a version");
-                if is_ready(&key) && key.name_any() != "first" && seen.insert(key.name_any()) {
+                if wanted(&key) && key.name_any() != "first" && seen.insert(key.name_any()) {
                     ready.fetch_add(1, Ordering::Relaxed);
                 }
             }

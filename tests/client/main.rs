@@ -25,6 +25,7 @@ mod harm;
 mod imported;
 mod interop;
 mod propagation;
+mod references;
 mod revocation;
 mod rotation;
 mod schemes;

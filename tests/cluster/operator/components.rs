@@ -595,3 +595,61 @@ async fn e4_a_thousand_components_follow_one_secret() -> Result<()> {
     })
     .await
 }
+
+#[tokio::test]
+async fn the_guide_is_true() -> Result<()> {
+    site("guide-refs", async |site| {
+        let _operator = site.operator().await?;
+        site.apply(&server("prod")).await?;
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/components/tracker.yaml");
+        let create = ["create", "secret", "generic", "mlflow-basic-auth", "--from-literal=user=ana"];
+        site.kubectl(&create).await?;
+        site.kubectl(&["apply", "-f", example]).await?;
+        let wait = async |what: &str| {
+            let goal = format!("--for=condition={what}");
+            site.kubectl(&["wait", "zencomponent/tracker", &goal, "--timeout=90s"]).await
+        };
+        wait("ReferencesResolved=False").await?;
+        let keyless = waiting::<ZenComponent>(reason::KEY_MISSING);
+        site.until("tracker", "without a key", keyless).await?;
+        let table = site.kubectl(&["get", "zencomponent", "tracker"]).await?;
+        let lines = table.lines().map(|line| line.split_whitespace().collect());
+        let lines: Vec<Vec<&str>> = lines.collect();
+        let heads = ["NAME", "READY", "TYPE", "FLAVOR", "REFS", "RESOLVED", "AGE"];
+        ensure!(lines[0] == heads, "{table}");
+        let cells = ["tracker", "False", "experiment_tracker", "mlflow", "2", "False"];
+        ensure!(lines[1][..6] == cells, "{table}");
+        let greets = |secret: &Secret| entry(secret, "greeting").as_deref() == Some("logs in as ana");
+        site.until("mlflow-login", "greeting", greets).await?;
+
+        let zen = async |arguments: &[&str]| {
+            let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kubectl-zen"));
+            command.args(["--namespace", site.name()]).args(arguments);
+            let output = command.env("KUBECONFIG", site.plane.kubeconfig()).output().await?;
+            let said = String::from_utf8(output.stdout)?;
+            anyhow::Ok((output.status.code(), said, String::from_utf8(output.stderr)?))
+        };
+        let (code, said, _) = zen(&["component", "refs", "tracker"]).await?;
+        let expected = "\
+PATH                 REFERENCE                   SCOPE       STATE        REMEDY
+/tracking_password   {{mlflow-login.password}}   Workspace   KeyMissing   kubectl zen stack register-secrets tracker
+/tracking_username   {{mlflow-login.username}}   Workspace   Resolved     -
+";
+        ensure!(code == Some(1) && said == expected, "{said}");
+        let values = ["--values", "mlflow-login.password: s3cret"];
+        let register = [&["stack", "register-secrets", "tracker", "--wait"][..], &values].concat();
+        let has_key = |server: &zenop::api::ZenServer| {
+            server.status.as_ref().is_some_and(|status| status.sealing.is_some())
+        };
+        site.until("prod", "with a sealing key", has_key).await?;
+        // kubectl applied it: that is no tool that would take it back.
+        let (code, said, why) = zen(&register).await?;
+        ensure!(code == Some(0), "{said}{why}");
+        wait("Ready").await?;
+        let held = entries(site, "tracker-attributes").await?;
+        let password = held.iter().find(|(name, _)| name == "tracking_password");
+        ensure!(password.is_some_and(|(_, value)| value == "s3cret"));
+        Ok(())
+    })
+    .await
+}
