@@ -9,7 +9,7 @@ use zenop::{
     auth::api_key::{ApiKey, KeySecret},
 };
 
-use super::{components, secrets};
+use super::secrets;
 use crate::{
     operator::{
         retain::{forgiving, restored},
@@ -57,12 +57,6 @@ pub enum Story {
     Forget,
     /// Values are to be sealed for another key.
     Reseal,
-    /// A component is made, and then the secret that it refers to.
-    Refer,
-    /// The secret that a component refers to gets another value.
-    Follow,
-    /// A secret is deleted in use, and then what used it; its values are to stay.
-    Part,
 }
 
 /// How a story ends, or how it is before it begins.
@@ -88,7 +82,7 @@ const OVERLAP: Scene = Scene {
 };
 
 impl Story {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 18] = [
         Self::Create,
         Self::Replace,
         Self::Rotate,
@@ -107,9 +101,6 @@ impl Story {
         Self::Move,
         Self::Forget,
         Self::Reseal,
-        Self::Refer,
-        Self::Follow,
-        Self::Part,
     ];
 
     /// What is there when the operator starts; settled as [`ONE`], if anything is.
@@ -126,12 +117,6 @@ impl Story {
             }
             Self::Restore => vec![forgiving("1h"), account("ci"), key("main")],
             Self::SignAnew => vec![signing("1"), account("ci"), key("main")],
-            Self::Follow | Self::Part => [
-                vec![components::values()],
-                all(key("main")),
-                vec![components::login("pass"), components::tracker()],
-            ]
-            .concat(),
             Self::Draw | Self::Move | Self::Forget => [
                 vec![secrets::vault()],
                 all(key("main")),
@@ -169,9 +154,6 @@ impl Story {
                     .await?;
                 return signs(site, Some(&first)).await.map(drop);
             }
-            Self::Refer => return components::come(site).await,
-            Self::Follow => return components::change(site).await,
-            Self::Part => return components::part(site).await,
             Self::Secret => return secrets::come(site).await,
             Self::Draw => vec![secrets::another()],
             Self::Move => vec![secrets::moved()],
@@ -205,7 +187,6 @@ impl Story {
             Self::Create | Self::Retain | Self::Restore => ONE,
             Self::Users | Self::SignAnew | Self::Revoke => ONE,
             Self::Secret | Self::Draw | Self::Move | Self::Forget | Self::Reseal => ONE,
-            Self::Refer | Self::Follow | Self::Part => ONE,
             Self::Replace | Self::Rotate | Self::Given | Self::Verifier => OVERLAP,
             Self::Retire => Scene {
                 accepted: &[2],
