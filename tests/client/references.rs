@@ -68,10 +68,7 @@ async fn the_real_zenml_takes_the_same_texts_for_references() -> Result<()> {
     let references = read.iter().filter(|one| !one.is_null()).count();
     ensure!(references > 100, "{references} are too few to say anything");
     for (text, theirs) in texts.iter().zip(read) {
-        ensure!(
-            is_reference(text) != theirs.is_null(),
-            "{text:?}: {theirs}"
-        );
+        ensure!(is_reference(text) != theirs.is_null(), "{text:?}: {theirs}");
         // One with an empty name is one to ZenML, which then finds no secret.
         match whole(text) {
             Ok(Some(ours)) => ensure!(
