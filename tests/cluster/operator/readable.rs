@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use zenop::api::{ZenSecret, ZenServer};
 use zenop_cluster::fault::Match;
 
-use crate::support::{Site, ready, secret, server, site};
+use crate::support::{Site, garbage_collector, ready, secret, server, site};
 
 const ROLE: &str = "prod.secrets";
 
@@ -38,6 +38,7 @@ async fn grants(site: &Site, wanted: &[&str]) -> Result<Role> {
 
 #[tokio::test]
 async fn it_names_what_is_delivered_and_is_repaired() -> Result<()> {
+    garbage_collector().await?;
     site("readable", async |site| {
         let operator = site.operator().await?;
         site.apply(&server("prod")).await?;

@@ -440,10 +440,14 @@ async fn defaults_are_as_documented_and_a_new_object_says_that_nothing_was_obser
             "jwt": {"rotateEvery": "720h", "overlap": "48h", "jwksMaxAge": "5m"},
         });
         let devices = json!({"maxPerUser": 20, "trustAllowed": true, "sameNetwork": false});
-        let policy = json!({"keys": {"maxPerAccount": 20}, "devices": devices});
+        let policy = json!({
+            "keys": {"maxPerAccount": 20}, "devices": devices, "secretValidation": "SecretAndKeyExists",
+        });
         let cors = json!({"allowCredentials": false});
-        let defaults =
-            json!({"auth": &auth, "policy": policy, "cors": cors, "secureHeaders": {}});
+        let defaults = json!({
+            "auth": &auth, "policy": policy, "cors": cors, "secureHeaders": {},
+            "sealing": {"rotateEvery": "8760h"},
+        });
         ensure!(spec(&object) == defaults, "{:?}", object.data);
         let some = set(server("some"), "auth", json!({"tokenTTL": "2h"}));
         let object = site.apply(&some).await?;
