@@ -33,7 +33,7 @@ node-test: needs cluster-tool image zenml ## the tests of real pods (root on Lin
 	cargo test --package zenop-cluster --test node --features zenop-cluster/node
 	cargo test --package zenop --test node --features zenop/node
 
-bench: needs zenml-server ## the ratios of what zenop does to what the machine could do; ONLY=reconcile, latency, rest, door or polls
+bench: needs zenml-server ## the ratios of what zenop does to what the machine could do; ONLY=reconcile, secrets, references, latency, rest, door or polls
 	cargo bench --bench ratios -- $(ONLY)
 
 fuzz: needs ## a million cases of every parser that sees bytes of strangers; CASES= for another number

@@ -332,6 +332,7 @@ async fn what_is_typed_is_not_shown() -> Result<()> {
 
 /// D5: what was lost is had back, by whoever has the key for it, in another namespace too.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 async fn d5_a_backup_is_restored_elsewhere() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();

@@ -51,7 +51,7 @@ async fn it_names_what_is_delivered_and_is_repaired() -> Result<()> {
             site.apply(&drawn(name)).await?;
         }
         grants(site, &["a", "b"]).await?;
-        let binding: RoleBinding = site.api().get(ROLE).await?;
+        let binding: RoleBinding = site.until(ROLE, "made", |_| true).await?;
         let subjects = binding.subjects.context("of nobody")?;
         ensure!(
             subjects.len() == 1 && subjects[0].name == "prod",
