@@ -20,8 +20,13 @@ use crate::{
 
 /// How long one call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often something is tried that others changed in between, or that was not answered.
+/// How often something is tried that was not answered.
 pub(super) const ATTEMPTS: u32 = 4;
+/// How often a change is decided anew as somebody else was faster.
+const RACES: u32 = 20;
+/// How long to wait after the first of those; after the second twice as long, and so on: half a second
+/// in all.
+const RACE_PAUSE: Duration = Duration::from_millis(2);
 
 /// A kind that the API changes.
 pub(super) trait Kind:
@@ -156,21 +161,51 @@ pub(super) async fn change<K: Kind>(
     wanted: &Object,
     mut spec: impl FnMut(&K) -> Option<Value>,
 ) -> Result<K, NotChanged> {
-    for _ in 0..ATTEMPTS {
+    let mut patience = Patience::default();
+    loop {
         let live = read_own(api, wanted).await?;
         let Some(spec) = spec(&live) else {
             return Ok(live);
         };
         match patch_spec(api, &live, spec).await {
-            Err(NotChanged::Exists | NotChanged::Unreachable) => {}
+            Err(why @ (NotChanged::Exists | NotChanged::Unreachable)) => {
+                patience.goes_on(&why).await?
+            }
             other => return other,
         }
     }
-    Err(NotChanged::Unreachable)
+}
+
+/// How often something is decided anew: seldom if nobody answers, and often if somebody else was
+/// faster, as the operator is at every step and other requests may be.
+#[derive(Default)]
+struct Patience {
+    unanswered: u32,
+    races: u32,
+}
+
+impl Patience {
+    /// Returns when it is time to try again.
+    ///
+    /// # Errors
+    /// If that was often enough.
+    async fn goes_on(&mut self, why: &NotChanged) -> Result<(), NotChanged> {
+        if *why == NotChanged::Unreachable {
+            self.unanswered += 1;
+        } else {
+            self.races += 1;
+            tokio::time::sleep(RACE_PAUSE * self.races).await;
+        }
+        match self.unanswered < ATTEMPTS && self.races < RACES {
+            true => Ok(()),
+            false => Err(NotChanged::Unreachable),
+        }
+    }
 }
 
 pub(super) async fn remove<K: Kind>(api: &Api<K>, wanted: &Object) -> Result<(), NotChanged> {
-    for _ in 0..ATTEMPTS {
+    let mut patience = Patience::default();
+    loop {
         let live = read_own(api, wanted).await?;
         let parameters = DeleteParams::default().preconditions(Preconditions {
             uid: live.uid(),
@@ -178,11 +213,12 @@ pub(super) async fn remove<K: Kind>(api: &Api<K>, wanted: &Object) -> Result<(),
         });
         match call(api.delete(&wanted.name, &parameters)).await {
             Ok(_) | Err(NotChanged::Gone) => return Ok(()),
-            Err(NotChanged::Exists | NotChanged::Unreachable) => {}
+            Err(why @ (NotChanged::Exists | NotChanged::Unreachable)) => {
+                patience.goes_on(&why).await?
+            }
             Err(other) => return Err(other),
         }
     }
-    Err(NotChanged::Unreachable)
 }
 
 pub(super) fn patch_parameters() -> PatchParams {
