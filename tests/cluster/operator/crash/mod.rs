@@ -106,6 +106,7 @@ impl<'a> Run<'a> {
         let operator = site.start(&site.launch())?;
         if !scene.is_empty() {
             Scene::BEFORE.settled(site).await?;
+            secrets::granted(site, story.secrets_before()).await?;
         }
         Ok(Self {
             site,
@@ -119,7 +120,8 @@ impl<'a> Run<'a> {
     /// The story, to its end.
     async fn end(&self, story: Story) -> Result<()> {
         story.happen(self.site).await?;
-        story.after().settled(self.site).await
+        story.after().settled(self.site).await?;
+        secrets::granted(self.site, story.secrets_after()).await
     }
 }
 

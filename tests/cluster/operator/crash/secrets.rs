@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::{
+    core::v1::Secret,
+    rbac::v1::{Role, RoleBinding},
+};
 use kube::runtime::{
     WatchStreamExt,
     watcher::{Config, Event, watcher},
@@ -124,6 +127,25 @@ pub async fn reseal(site: &Site) -> Result<()> {
     })
     .await
     .map(drop)
+}
+
+/// Waits until the server's pods may read the values in these Secrets, and the operator is done. That
+/// right comes a moment after the Secrets.
+pub async fn granted(site: &Site, names: &[&str]) -> Result<()> {
+    const ROLE: &str = "prod.secrets";
+    let named = |role: &Role| -> Vec<String> {
+        let rules = role.rules.iter().flatten();
+        rules
+            .flat_map(|rule| rule.resource_names.clone().unwrap_or_default())
+            .collect()
+    };
+    if names.is_empty() && site.api::<Role>().get_opt(ROLE).await?.is_none() {
+        return Ok(());
+    }
+    let what = format!("of {names:?}");
+    site.until(ROLE, &what, |role| named(role) == names).await?;
+    site.until::<RoleBinding>(ROLE, "there", |_| true).await?;
+    site.settled().await
 }
 
 /// That what was drawn is delivered, and nothing was drawn that nobody asked for.

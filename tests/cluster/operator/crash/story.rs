@@ -201,6 +201,23 @@ impl Story {
         }
     }
 
+    /// The Secrets with values that the server's pods may read when the story begins.
+    pub fn secrets_before(self) -> &'static [&'static str] {
+        match self {
+            Self::Draw | Self::Move | Self::Forget => &["token"],
+            _ => &[],
+        }
+    }
+
+    /// The same at its end.
+    pub fn secrets_after(self) -> &'static [&'static str] {
+        match self {
+            Self::Secret | Self::Draw => &["token"],
+            Self::Move => &["elsewhere"],
+            _ => &[],
+        }
+    }
+
     /// How often the Secret of the key is made.
     pub fn deliveries(self) -> i64 {
         match self {
