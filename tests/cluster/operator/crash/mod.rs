@@ -4,6 +4,7 @@
 //! The stories are told once undisturbed, to learn what is written and how it ends. Then each write meets each harm, in a
 //! namespace of its own.
 
+mod components;
 mod secrets;
 mod story;
 
@@ -502,6 +503,16 @@ async fn harm_while_a_hash_changes() -> Result<()> {
 #[tokio::test]
 async fn harm_while_a_key_is_switched_off() -> Result<()> {
     campaign(Story::Deactivate, &ALL).await
+}
+
+#[tokio::test]
+async fn harm_while_a_component_comes() -> Result<()> {
+    campaign(Story::Refer, &ALL).await
+}
+
+#[tokio::test]
+async fn harm_while_a_component_follows_its_secret() -> Result<()> {
+    campaign(Story::Follow, &ALL).await
 }
 
 #[tokio::test]

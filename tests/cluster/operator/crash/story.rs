@@ -9,7 +9,7 @@ use zenop::{
     auth::api_key::{ApiKey, KeySecret},
 };
 
-use super::secrets;
+use super::{components, secrets};
 use crate::{
     operator::{
         retain::{forgiving, restored},
@@ -57,6 +57,10 @@ pub enum Story {
     Forget,
     /// Values are to be sealed for another key.
     Reseal,
+    /// A component is made, and then the secret that it refers to.
+    Refer,
+    /// The secret that a component refers to gets another value.
+    Follow,
 }
 
 /// How a story ends, or how it is before it begins.
@@ -82,7 +86,7 @@ const OVERLAP: Scene = Scene {
 };
 
 impl Story {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Create,
         Self::Replace,
         Self::Rotate,
@@ -101,6 +105,8 @@ impl Story {
         Self::Move,
         Self::Forget,
         Self::Reseal,
+        Self::Refer,
+        Self::Follow,
     ];
 
     /// What is there when the operator starts; settled as [`ONE`], if anything is.
@@ -117,6 +123,12 @@ impl Story {
             }
             Self::Restore => vec![forgiving("1h"), account("ci"), key("main")],
             Self::SignAnew => vec![signing("1"), account("ci"), key("main")],
+            Self::Follow => [
+                vec![components::values()],
+                all(key("main")),
+                vec![components::login("pass"), components::tracker()],
+            ]
+            .concat(),
             Self::Draw | Self::Move | Self::Forget => [
                 vec![secrets::vault()],
                 all(key("main")),
@@ -154,6 +166,8 @@ impl Story {
                     .await?;
                 return signs(site, Some(&first)).await.map(drop);
             }
+            Self::Refer => return components::come(site).await,
+            Self::Follow => return components::change(site).await,
             Self::Secret => return secrets::come(site).await,
             Self::Draw => vec![secrets::another()],
             Self::Move => vec![secrets::moved()],
@@ -187,6 +201,7 @@ impl Story {
             Self::Create | Self::Retain | Self::Restore => ONE,
             Self::Users | Self::SignAnew | Self::Revoke => ONE,
             Self::Secret | Self::Draw | Self::Move | Self::Forget | Self::Reseal => ONE,
+            Self::Refer | Self::Follow => ONE,
             Self::Replace | Self::Rotate | Self::Given | Self::Verifier => OVERLAP,
             Self::Retire => Scene {
                 accepted: &[2],
@@ -205,6 +220,7 @@ impl Story {
     pub fn secrets_before(self) -> &'static [&'static str] {
         match self {
             Self::Draw | Self::Move | Self::Forget => &["token"],
+            Self::Follow => &["login"],
             _ => &[],
         }
     }
@@ -214,6 +230,7 @@ impl Story {
         match self {
             Self::Secret | Self::Draw => &["token"],
             Self::Move => &["elsewhere"],
+            Self::Refer | Self::Follow => &["login"],
             _ => &[],
         }
     }
