@@ -71,10 +71,13 @@ fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime")
 }
 
+/// The number that an environment variable gives, or the usual one.
+fn count(variable: &str, usual: usize) -> usize {
+    let given = std::env::var(variable).ok();
+    given.and_then(|n| n.parse().ok()).unwrap_or(usual)
+}
+
 /// How many rounds: `ZENOP_BENCH_ROUNDS`, else 5.
 fn rounds() -> usize {
-    std::env::var("ZENOP_BENCH_ROUNDS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(5)
+    count("ZENOP_BENCH_ROUNDS", 5)
 }

@@ -18,10 +18,7 @@ use super::{
 
 /// How many devices: `ZENOP_BENCH_DEVICES`, else 10,000.
 fn devices() -> usize {
-    std::env::var("ZENOP_BENCH_DEVICES")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(10_000)
+    super::count("ZENOP_BENCH_DEVICES", 10_000)
 }
 
 /// A little more than what a device is told to wait.

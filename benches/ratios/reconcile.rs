@@ -37,10 +37,7 @@ use super::{
 
 /// How many keys: `ZENOP_BENCH_KEYS`, else 5,000.
 fn keys() -> usize {
-    std::env::var("ZENOP_BENCH_KEYS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(5000)
+    super::count("ZENOP_BENCH_KEYS", 5000)
 }
 
 /// How many writes are under way at a time, on each side.

@@ -13,10 +13,7 @@ use super::{
 
 /// How many keys: `ZENOP_BENCH_KEYS`, else 10,000.
 fn keys() -> usize {
-    std::env::var("ZENOP_BENCH_KEYS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(10_000)
+    super::count("ZENOP_BENCH_KEYS", 10_000)
 }
 
 /// How long rest is watched.

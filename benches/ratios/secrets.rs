@@ -23,10 +23,7 @@ use super::{
 
 /// How many secrets: `ZENOP_BENCH_SECRETS`, else 10,000.
 fn secrets() -> usize {
-    std::env::var("ZENOP_BENCH_SECRETS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(10_000)
+    super::count("ZENOP_BENCH_SECRETS", 10_000)
 }
 
 /// How many writes are under way at a time, on each side.

@@ -470,6 +470,12 @@ impl Default for ZenSecretStatus {
 }
 
 impl ZenSecret {
+    /// Whose alone it is; nobody's in scope `Workspace`.
+    pub fn owner(&self) -> Option<&OwnerRef> {
+        let is_private = self.spec.scope == SecretScope::User;
+        self.spec.owner_ref.as_ref().filter(|_| is_private)
+    }
+
     /// Its name in ZenML: `spec.name`, else `metadata.name`.
     pub fn zenml_name(&self) -> &str {
         let name = self.spec.name.as_deref();

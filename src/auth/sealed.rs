@@ -55,6 +55,16 @@ impl Place<'_> {
     }
 }
 
+/// Whether a text can be the name of an entry, as Kubernetes takes it for a key of a Secret
+/// (`IsConfigMapKey` of apimachinery).
+pub fn is_entry_name(text: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"-._".contains(&c);
+    (1..=253).contains(&text.len())
+        && text.bytes().all(plain)
+        && text != "."
+        && !text.starts_with("..")
+}
+
 /// Whom a value is sealed for: the public key of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient(String);

@@ -8,7 +8,6 @@ use kube::{
     runtime::{reflector::ObjectRef, watcher::Event},
 };
 use parking_lot::RwLock;
-use tokio::sync::watch;
 
 use super::{driver::label, watch::Seen};
 use crate::api::label;
@@ -133,20 +132,8 @@ impl Made {
 }
 
 /// All of a kind that we made. Clones are the same view.
-#[derive(Clone, Debug)]
-pub struct View {
-    made: Arc<RwLock<Index>>,
-    listed: watch::Sender<bool>,
-}
-
-impl Default for View {
-    fn default() -> Self {
-        Self {
-            made: Arc::default(),
-            listed: watch::Sender::new(false),
-        }
-    }
-}
+#[derive(Clone, Debug, Default)]
+pub struct View(Arc<RwLock<Index>>);
 
 #[derive(Debug, Default)]
 struct Index {
@@ -155,33 +142,22 @@ struct Index {
 }
 
 impl View {
-    /// Returns once everything was listed.
-    pub async fn wait_until_listed(&self) {
-        // An error means that the sender is gone, which we hold.
-        let _ = self.listed.subscribe().wait_for(|listed| *listed).await;
-    }
-
     /// The object of this name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Made>> {
-        let made = self.made.read();
+        let made = self.0.read();
         made.by_place.get(&Place::new(namespace, name)).cloned()
     }
 
     /// The records of deleted objects.
     pub fn records(&self) -> Vec<Arc<Made>> {
-        let made = self.made.read();
+        let made = self.0.read();
         let records = made.by_place.values().filter(|made| made.is_record);
         records.cloned().collect()
     }
 
     /// All that we made for the object with this UID and that still belong to it.
     pub fn of_owner(&self, uid: &str) -> Vec<Arc<Made>> {
-        self.made
-            .read()
-            .by_owner
-            .get(uid)
-            .cloned()
-            .unwrap_or_default()
+        self.0.read().by_owner.get(uid).cloned().unwrap_or_default()
     }
 
     /// Takes what a watch gives into the view, and says what changed by it. A list says nothing of
@@ -192,12 +168,12 @@ impl View {
         move |event| match event {
             Event::Apply(meta) => {
                 let made = Arc::new(Made::of(&meta));
-                view.made.write().insert(Arc::clone(&made));
+                view.0.write().insert(Arc::clone(&made));
                 vec![Seen::Changed(made)]
             }
             Event::Delete(meta) => {
                 let made = Arc::new(Made::of(&meta));
-                view.made.write().remove(&made.place);
+                view.0.write().remove(&made.place);
                 vec![Seen::Gone(made)]
             }
             Event::Init => {
@@ -209,9 +185,7 @@ impl View {
                 Vec::new()
             }
             Event::InitDone => {
-                let before =
-                    std::mem::replace(&mut *view.made.write(), std::mem::take(&mut listing));
-                view.listed.send_replace(true);
+                let before = std::mem::replace(&mut *view.0.write(), std::mem::take(&mut listing));
                 view.news_since(before)
             }
         }
@@ -220,7 +194,7 @@ impl View {
     /// What is gone since then, and what is new or changed.
     fn news_since(&self, before: Index) -> Vec<Seen<Made>> {
         let mut before = before.by_place;
-        let now = self.made.read();
+        let now = self.0.read();
         let is_news = |made: &&Arc<Made>| match before.get(&made.place) {
             Some(old) if old.uid == made.uid => {
                 let same = old.version == made.version;

@@ -42,9 +42,9 @@ use crate::{
 pub struct Reader {
     client: Client,
     views: Views,
-    /// By the server's UID, with the Secret that each was read from.
+    /// By the server's UID.
     keyrings: Mutex<HashMap<String, Read<Keyring>>>,
-    /// By the server's UID, with the version of the Secret that each was read from.
+    /// By the server's UID.
     opening: Mutex<HashMap<String, Read<OpeningKeys>>>,
     /// By the server's UID.
     passwords: Mutex<HashMap<String, Arc<Passwords>>>,
@@ -196,21 +196,8 @@ impl Reader {
         let Some(seen) = self.views.secrets.get(&namespace, &name) else {
             return Ok(None);
         };
-        if let Some((at, keyring)) = self.keyrings.lock().get(&uid)
-            && at.version == seen.version
-        {
-            return Ok(Some(Arc::clone(keyring)));
-        }
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
-        let what = || format!("get Secret {namespace}/{name}");
-        let secret = call(what, api.get_opt(&name)).await?;
-        let keyring = secret.and_then(|secret| keyring_of(server, &secret));
-        if let Some(keyring) = &keyring {
-            self.keyrings
-                .lock()
-                .insert(uid, (seen, Arc::clone(keyring)));
-        }
-        Ok(keyring)
+        let read = |secret| keyring_of(server, &secret);
+        self.content_of(seen, uid, &self.keyrings, read).await
     }
 
     /// The keys that open what was sealed for a server, read again only when the Secret changed.
@@ -232,24 +219,35 @@ impl Reader {
         else {
             return Ok(None);
         };
-        if let Some((at, keys)) = self.opening.lock().get(&uid)
+        let read = |secret: Secret| {
+            let data = secret.data.unwrap_or_default();
+            let text = std::str::from_utf8(&data.get(OPENING_KEYS_ENTRY)?.0).ok()?;
+            OpeningKeys::read(text).ok().map(Arc::new)
+        };
+        self.content_of(seen, uid, &self.opening, read).await
+    }
+
+    /// What a Secret holds for the server with this UID, read again only when it changed.
+    async fn content_of<T>(
+        &self,
+        seen: Arc<Made>,
+        uid: String,
+        kept: &Mutex<HashMap<String, Read<T>>>,
+        read: impl FnOnce(Secret) -> Option<Arc<T>>,
+    ) -> Result<Option<Arc<T>>, CallError> {
+        if let Some((at, content)) = kept.lock().get(&uid)
             && at.version == seen.version
         {
-            return Ok(Some(Arc::clone(keys)));
+            return Ok(Some(Arc::clone(content)));
         }
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        let (namespace, name) = (seen.namespace(), seen.name());
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let what = || format!("get Secret {namespace}/{name}");
-        let secret = call(what, api.get_opt(&name)).await?;
-        let keys = secret.and_then(|secret| {
-            let data = secret.data.unwrap_or_default();
-            let text = data.get(OPENING_KEYS_ENTRY)?;
-            let text = std::str::from_utf8(&text.0).ok()?;
-            OpeningKeys::read(text).ok().map(Arc::new)
-        });
-        if let Some(keys) = &keys {
-            self.opening.lock().insert(uid, (seen, Arc::clone(keys)));
+        let content = call(what, api.get_opt(name)).await?.and_then(read);
+        if let Some(content) = &content {
+            kept.lock().insert(uid, (seen, Arc::clone(content)));
         }
-        Ok(keys)
+        Ok(content)
     }
 
     /// The record of the object with this UID, if there is one, as watched.

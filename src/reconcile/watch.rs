@@ -18,6 +18,7 @@ use kube::{
 };
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
+use tokio::sync;
 
 use super::{driver::label, metrics::Metrics};
 
@@ -117,18 +118,26 @@ where
     watcher(api, config).default_backoff().map_ok(metadata)
 }
 
-/// Keeps the view of a kind, and tells of each change once the view shows it. Ends never: after
-/// a failure it lists again, with growing delays.
+/// Keeps the view of a kind, and tells of each change once the view shows it; `listed` becomes true
+/// once all that was there at first was told. Ends never: after a failure it lists again, with
+/// growing delays.
 pub async fn watch<E, T>(
     kind: &str,
     events: impl Stream<Item = watcher::Result<Event<E>>> + Send,
     mut keep: impl FnMut(Event<E>) -> Vec<Seen<T>> + Send,
     tell: impl Fn(Seen<T>) + Send,
+    listed: sync::watch::Sender<bool>,
 ) {
     futures::pin_mut!(events);
     while let Some(event) = events.next().await {
         match event {
-            Ok(event) => keep(event).into_iter().for_each(&tell),
+            Ok(event) => {
+                let is_whole = matches!(event, Event::InitDone);
+                keep(event).into_iter().for_each(&tell);
+                if is_whole {
+                    listed.send_replace(true);
+                }
+            }
             Err(error) => tracing::warn!(kind, %error, "watch interrupted"),
         }
     }

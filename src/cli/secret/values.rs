@@ -15,7 +15,7 @@ use serde::{
 use zeroize::Zeroizing;
 
 use crate::{
-    auth::sealed::MOST_VALUE,
+    auth::sealed::{MOST_VALUE, is_entry_name},
     cli::{
         failure::{Exit, Failure},
         output::Output,
@@ -302,12 +302,11 @@ fn checked(name: &str, value: &str) -> Result<(), Failure> {
 }
 
 fn named(name: &str) -> Result<(), Failure> {
-    let allowed = |c: u8| c.is_ascii_alphanumeric() || b"-._".contains(&c);
-    match (1..=253).contains(&name.len()) && name.bytes().all(allowed) {
+    match is_entry_name(name) {
         true => Ok(()),
         false => Err(Failure::usage(format!(
             "{} cannot be the key of an entry: Kubernetes takes up to 253 letters, digits, hyphens, \
-             underscores and dots",
+             underscores and dots, two of which do not begin it",
             shown(name)
         ))),
     }

@@ -11,7 +11,11 @@ use zeroize::Zeroizing;
 
 use super::{MAX_NAME, refusal, secrets};
 use crate::{
-    auth::{api_key::Pepper, sealed::Recipient, shelf::Secret},
+    auth::{
+        api_key::Pepper,
+        sealed::{Recipient, is_entry_name},
+        shelf::Secret,
+    },
     http::{
         App, Caller, Refusal,
         changes::{Change, Done, take_back},
@@ -146,11 +150,8 @@ impl Given {
     }
 }
 
-/// What Kubernetes takes for a key of a Secret.
 fn check_key(key: &str) -> Result<(), Refusal> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let is_one = (1..=253).contains(&key.len()) && key.chars().all(plain);
-    match is_one && key != "." && !key.starts_with("..") {
+    match is_entry_name(key) {
         true => Ok(()),
         false => Err(BAD_KEY),
     }

@@ -5,9 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use kube::{ResourceExt, runtime::reflector::Store};
+use kube::ResourceExt;
 use parking_lot::RwLock;
-use tokio::sync::watch;
 
 use super::Refers;
 use crate::{
@@ -20,17 +19,12 @@ use crate::{
 
 /// Who refers to which secret, by ZenML name and server. Clones are the same index.
 #[derive(Clone, Default)]
-pub struct Referrers {
-    index: Arc<RwLock<Index>>,
-    /// How many objects of each kind it was told of.
-    known: Arc<watch::Sender<HashMap<&'static str, usize>>>,
-}
+pub struct Referrers(Arc<RwLock<Index>>);
 
 #[derive(Default)]
 struct Index {
     by_name: HashMap<SecretName, BTreeMap<Referrer, Option<OwnerRef>>>,
     of: HashMap<Arc<str>, Asks>,
-    told: HashMap<Arc<str>, &'static str>,
 }
 
 /// What an object asks for.
@@ -70,15 +64,6 @@ fn referrer<K: Refers>(object: &K) -> Referrer {
 }
 
 impl Referrers {
-    /// Returns once it was told of all that a view shows.
-    pub async fn wait_until_knows<K: Refers>(&self, all: &Store<K>) {
-        let kind = crate::reconcile::driver::label(&K::kind(&()));
-        let known =
-            |known: &HashMap<_, usize>| known.get(kind).copied().unwrap_or_default() >= all.len();
-        // An error means that the sender is gone, which we hold.
-        let _ = self.known.subscribe().wait_for(known).await;
-    }
-
     /// Takes in a change. Returns the names that the object refers to, or did before, if the change
     /// concerns who has them.
     pub fn note<K: Refers>(&self, seen: &Seen<K>) -> Vec<SecretName> {
@@ -86,21 +71,7 @@ impl Referrers {
         let uid: Arc<str> = object.meta().uid.as_deref().unwrap_or_default().into();
         let is_there = matches!(seen, Seen::Changed(_));
         let now = is_there.then(|| Asks::of(&**object)).flatten();
-        let kind = crate::reconcile::driver::label(&K::kind(&()));
-        let mut index = self.index.write();
-        let is_new = match is_there {
-            true => index.told.insert(Arc::clone(&uid), kind).is_none(),
-            false => index.told.remove(&uid).is_some(),
-        };
-        if is_new {
-            self.known.send_modify(|known| {
-                let count = known.entry(kind).or_default();
-                *count = match is_there {
-                    true => count.saturating_add(1),
-                    false => count.saturating_sub(1),
-                };
-            });
-        }
+        let mut index = self.0.write();
         let before = index.of.remove(&uid);
         if before == now {
             index.of.extend(now.map(|now| (uid, now)));
@@ -121,7 +92,7 @@ impl Referrers {
 
     /// Who refers to a name.
     pub fn of(&self, name: &SecretName) -> Vec<Referrer> {
-        let index = self.index.read();
+        let index = self.0.read();
         let all = index.by_name.get(name).into_iter();
         all.flat_map(BTreeMap::keys).cloned().collect()
     }
@@ -130,12 +101,10 @@ impl Referrers {
     pub fn users(&self, secret: &ZenSecret, names: &SecretNames) -> Vec<Referrer> {
         let wanted = SecretName::of(secret);
         let (itself, object) = (referrer(secret), secret.name_any());
-        let namespace = secret.namespace().unwrap_or_default();
-        let server = &secret.spec.server_ref.name;
-        let index = self.index.read();
+        let index = self.0.read();
         let all = index.by_name.get(&wanted).into_iter().flatten();
         let gets = |owner: &Option<OwnerRef>| {
-            let found = names.find(&namespace, server, owner.as_ref(), secret.zenml_name());
+            let found = names.find(&wanted, owner.as_ref());
             found.is_some_and(|found| found.name == object)
         };
         all.filter(|(referrer, owner)| **referrer != itself && gets(owner))
@@ -249,7 +218,7 @@ mod tests {
         assert_eq!(all.note(&Seen::Changed(Arc::new(ending))), login);
         assert!(all.of(&login[0]).is_empty());
         assert!(all.note(&Seen::Gone(one)).is_empty());
-        assert!(all.index.read().by_name.is_empty());
+        assert!(all.0.read().by_name.is_empty());
     }
 
     proptest! {
@@ -278,7 +247,6 @@ mod tests {
                 let wanted: Vec<_> = wanted.iter().map(|one| one.name_any()).collect();
                 prop_assert_eq!(names(&found), wanted);
             }
-            prop_assert_eq!(all.index.read().told.len(), there.len());
         }
     }
 }

@@ -9,7 +9,7 @@ use kube::{Resource, ResourceExt};
 
 pub use self::index::Referrers;
 pub(super) use self::value::{Delivered, delivered, is_declared};
-use super::reader::Views;
+use super::{reader::Views, secret::SecretName};
 use crate::{
     api::{EntryStatus, OwnerRef, SecretScope, ZenComponent, ZenSecret},
     auth::reference::{Piece, Reference, embedded},
@@ -50,8 +50,7 @@ impl Refers for ZenSecret {
 
     /// What is shown to all of the workspace is made of nobody's own.
     fn asks(&self) -> Option<&OwnerRef> {
-        let is_private = self.spec.scope == SecretScope::User;
-        self.spec.owner_ref.as_ref().filter(|_| is_private)
+        self.owner()
     }
 
     /// But its own.
@@ -102,9 +101,8 @@ impl Found {
 /// What a reference of an object leads to, as the watched views show it.
 pub(super) fn find(views: &Views, of: &impl Refers, reference: Reference<'_>) -> Found {
     let namespace = of.namespace().unwrap_or_default();
-    let found = views
-        .secret_names
-        .find(&namespace, of.server(), of.asks(), reference.name);
+    let name = SecretName::new(&namespace, of.server(), reference.name);
+    let found = views.secret_names.find(&name, of.asks());
     let Some(secret) = found.and_then(|found| views.declared.get(&found)) else {
         return Found::Nothing;
     };

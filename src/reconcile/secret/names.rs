@@ -6,34 +6,17 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{
-    ResourceExt,
-    runtime::reflector::{ObjectRef, Store},
-};
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use parking_lot::RwLock;
-use tokio::sync::watch;
 
 use crate::{
-    api::{OwnerRef, SecretScope, ZenSecret},
+    api::{OwnerRef, ZenSecret},
     reconcile::{namesake::Name, watch::Seen},
 };
 
 /// The names that ZenSecrets want, by server. Clones are the same index.
-#[derive(Clone)]
-pub struct SecretNames {
-    index: Arc<RwLock<Index>>,
-    /// How many ZenSecrets it knows.
-    known: watch::Sender<usize>,
-}
-
-impl Default for SecretNames {
-    fn default() -> Self {
-        Self {
-            index: Arc::default(),
-            known: watch::Sender::new(0),
-        }
-    }
-}
+#[derive(Clone, Default)]
+pub struct SecretNames(Arc<RwLock<Index>>);
 
 #[derive(Default)]
 struct Index {
@@ -86,7 +69,7 @@ impl Claimant {
         Self {
             seniority: (secret.creation_timestamp(), uid),
             object: secret.name_any().into(),
-            owner: owner(secret).cloned(),
+            owner: secret.owner().cloned(),
         }
     }
 
@@ -99,27 +82,14 @@ impl Claimant {
     }
 }
 
-/// Whose alone a secret is.
-fn owner(secret: &ZenSecret) -> Option<&OwnerRef> {
-    let is_private = secret.spec.scope == SecretScope::User;
-    secret.spec.owner_ref.as_ref().filter(|_| is_private)
-}
-
 impl SecretNames {
-    /// Returns once it knows all that a view shows, which is told of them a moment later.
-    pub async fn wait_until_knows(&self, all: &Store<ZenSecret>) {
-        // An error means that the sender is gone, which we hold.
-        let known = |known: &usize| *known >= all.len();
-        let _ = self.known.subscribe().wait_for(known).await;
-    }
-
     /// Takes in a change. Returns the others that want the name which it has, or had before, if
     /// the change concerns them.
     pub fn note(&self, seen: &Seen<ZenSecret>) -> Vec<ObjectRef<ZenSecret>> {
         let secret = seen.object();
         let uid: Arc<str> = secret.metadata.uid.as_deref().unwrap_or_default().into();
         let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
-        let mut index = self.index.write();
+        let mut index = self.0.write();
         let before = index.take(&uid);
         let mut concerned: Vec<Box<str>> = Vec::new();
         let is_there = matches!(seen, Seen::Changed(_));
@@ -137,7 +107,6 @@ impl SecretNames {
         if let Some((wanted, claimant)) = now {
             index.put(wanted, claimant);
         }
-        self.known.send_replace(index.wanted.len());
         let concerned = concerned.iter();
         concerned
             .map(|name| ObjectRef::new(name).within(namespace))
@@ -146,12 +115,12 @@ impl SecretNames {
 
     /// The name that the object with this UID wants, as last noted.
     pub fn wanted(&self, uid: &str) -> Option<SecretName> {
-        self.index.read().wanted.get(uid).cloned()
+        self.0.read().wanted.get(uid).cloned()
     }
 
     /// All that want a name, in any scope.
     pub fn claimants(&self, name: &SecretName) -> Vec<ObjectRef<ZenSecret>> {
-        let index = self.index.read();
+        let index = self.0.read();
         let all = index.by_name.get(name).into_iter().flatten();
         all.map(|one| ObjectRef::new(&one.object).within(&name.namespace))
             .collect()
@@ -161,7 +130,7 @@ impl SecretNames {
     pub(in crate::reconcile) fn holder(&self, secret: &ZenSecret) -> Name {
         let uid: Arc<str> = secret.metadata.uid.as_deref().unwrap_or_default().into();
         let one = Claimant::of(secret, uid);
-        let index = self.index.read();
+        let index = self.0.read();
         let all = index.by_name.get(&SecretName::of(secret));
         let older = all.into_iter().flatten().filter(|other| {
             other.seniority < one.seniority && other.is_in_scope_of(one.owner.as_ref())
@@ -170,26 +139,18 @@ impl SecretNames {
         oldest.map_or(Name::Own, |other| Name::HeldBy(other.object.to_string()))
     }
 
-    /// The object that has a name of a server where `asks` looks it up: among the secrets of that
-    /// owner first, then among those of the workspace.
-    pub fn find(
-        &self,
-        namespace: &str,
-        server: &str,
-        asks: Option<&OwnerRef>,
-        name: &str,
-    ) -> Option<ObjectRef<ZenSecret>> {
-        let index = self.index.read();
-        let all = index
-            .by_name
-            .get(&SecretName::new(namespace, server, name))?;
+    /// The object that has a name where `asks` looks it up: among the secrets of that owner first,
+    /// then among those of the workspace.
+    pub fn find(&self, name: &SecretName, asks: Option<&OwnerRef>) -> Option<ObjectRef<ZenSecret>> {
+        let index = self.0.read();
+        let all = index.by_name.get(name)?;
         let oldest_of = |owner: Option<&OwnerRef>| {
             let own = all.iter().filter(|one| one.is_in_scope_of(owner));
             own.min_by(|a, b| a.seniority.cmp(&b.seniority))
         };
         let own = asks.and_then(|asks| oldest_of(Some(asks)));
         let found = own.or_else(|| oldest_of(None))?;
-        Some(ObjectRef::new(&found.object).within(namespace))
+        Some(ObjectRef::new(&found.object).within(name.namespace()))
     }
 }
 
@@ -248,7 +209,7 @@ mod tests {
 
     fn found(names: &SecretNames, asks: Option<&str>) -> Option<String> {
         let asks = asks.map(|name| serde_json::from_value(json!({"name": name})).unwrap());
-        let found = names.find("ml", "prod", asks.as_ref(), "x");
+        let found = names.find(&SecretName::new("ml", "prod", "x"), asks.as_ref());
         found.map(|found| found.name)
     }
 
@@ -263,8 +224,9 @@ mod tests {
         assert_eq!(found(&names, Some("ana")).as_deref(), Some("u3"));
         assert_eq!(found(&names, Some("ben")).as_deref(), Some("u1"));
         assert_eq!(found(&names, None).as_deref(), Some("u1"));
-        assert_eq!(names.find("ml", "test", None, "x"), None);
-        assert_eq!(names.find("other", "prod", None, "x"), None);
+        let elsewhere = |namespace, server| SecretName::new(namespace, server, "x");
+        assert_eq!(names.find(&elsewhere("ml", "test"), None), None);
+        assert_eq!(names.find(&elsewhere("other", "prod"), None), None);
         assert_eq!(names.holder(&all[1]), Name::HeldBy("u3".into()));
         assert_eq!(names.holder(&all[0]), Name::Own);
         assert_eq!(names.holder(&all[2]), Name::Own);
@@ -311,10 +273,10 @@ mod tests {
                     names.note(&Seen::Changed(one));
                 }
             }
-            prop_assert_eq!(names.index.read().wanted.len(), there.len());
+            prop_assert_eq!(names.0.read().wanted.len(), there.len());
             for one in there.values() {
                 let rivals = there.values().filter(|other| {
-                    other.zenml_name() == one.zenml_name() && owner(other) == owner(one)
+                    other.zenml_name() == one.zenml_name() && other.owner() == one.owner()
                 });
                 let oldest = rivals.min_by_key(|other| other.creation_timestamp()).unwrap();
                 let holds = names.holder(one) == Name::Own;

@@ -169,15 +169,17 @@ impl Watches {
         let r = || Arc::clone(&routes);
         let (to_server, to_account, to_key) = (r(), r(), r());
         let (to_device, to_user, to_secret) = (r(), r(), r());
-        start.kind(server_writer, move |seen| to_server.server(&seen));
-        start.kind(account_writer, move |seen| to_account.account(&seen));
-        start.kind(key_writer, move |seen| to_key.key(&seen));
-        start.kind(device_writer, move |seen| to_device.device(&seen));
-        start.kind(user_writer, move |seen| to_user.user(&seen));
-        start.kind(declared_writer, move |seen| to_secret.secret(&seen));
         let to_component = r();
-        start.kind(component_writer, move |seen| to_component.component(&seen));
-        start.made::<Secret>(&views.secrets, r());
+        let needed = vec![
+            start.kind(server_writer, move |seen| to_server.server(&seen)),
+            start.kind(account_writer, move |seen| to_account.account(&seen)),
+            start.kind(key_writer, move |seen| to_key.key(&seen)),
+            start.kind(device_writer, move |seen| to_device.device(&seen)),
+            start.kind(user_writer, move |seen| to_user.user(&seen)),
+            start.kind(declared_writer, move |seen| to_secret.secret(&seen)),
+            start.kind(component_writer, move |seen| to_component.component(&seen)),
+            start.made::<Secret>(&views.secrets, r()),
+        ];
         start.others(&views.sources, r());
         start.made::<Service>(&made::View::default(), r());
         start.made::<ServiceAccount>(&made::View::default(), r());
@@ -185,7 +187,7 @@ impl Watches {
         start.made::<RoleBinding>(&made::View::default(), r());
         start.made::<Deployment>(&made::View::default(), r());
         let (synced_sender, synced) = watch::channel(false);
-        tokio::spawn(when_synced(views.clone(), synced_sender));
+        tokio::spawn(when_synced(needed, synced_sender));
         Self {
             views,
             routes,
@@ -217,33 +219,20 @@ impl Watches {
     }
 }
 
-async fn when_synced(views: Views, synced: watch::Sender<bool>) {
-    let all: [BoxFuture<'_, bool>; 8] = [
-        Box::pin(async { views.servers.wait_until_ready().await.is_ok() }),
-        Box::pin(async { views.accounts.wait_until_ready().await.is_ok() }),
-        Box::pin(async { views.keys.wait_until_ready().await.is_ok() }),
-        Box::pin(async { views.devices.wait_until_ready().await.is_ok() }),
-        Box::pin(async { views.users.wait_until_ready().await.is_ok() }),
-        Box::pin(async {
-            let ready = views.declared.wait_until_ready().await.is_ok();
-            views.secret_names.wait_until_knows(&views.declared).await;
-            views.referrers.wait_until_knows(&views.declared).await;
-            ready
-        }),
-        Box::pin(async {
-            let ready = views.components.wait_until_ready().await.is_ok();
-            views.referrers.wait_until_knows(&views.components).await;
-            ready
-        }),
-        Box::pin(views.secrets.wait_until_listed().map(|()| true)),
-    ];
-    let all = join_all(all).await.into_iter().all(|ready| ready);
-    synced.send_replace(all);
+/// Says so once all of `listed` have become true.
+async fn when_synced(listed: Vec<watch::Receiver<bool>>, synced: watch::Sender<bool>) {
+    for mut one in listed {
+        if one.wait_for(|listed| *listed).await.is_err() {
+            // That watch ended, which it does with the process only.
+            return;
+        }
+    }
+    synced.send_replace(true);
     // Kept, so that those who wait are not told that nobody will say.
     synced.closed().await;
 }
 
-/// Starts watches.
+/// Starts watches. Each says when all that was there at first was listed, and told.
 struct Start<'a> {
     client: &'a Client,
     namespace: Option<&'a str>,
@@ -251,7 +240,11 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
-    fn kind<K>(&self, view: reflector::store::Writer<K>, tell: impl Fn(Seen<K>) + Send + 'static)
+    fn kind<K>(
+        &self,
+        view: reflector::store::Writer<K>,
+        tell: impl Fn(Seen<K>) + Send + 'static,
+    ) -> watch::Receiver<bool>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -263,12 +256,11 @@ impl Start<'_> {
     {
         let events = objects(self.api(), watcher::Config::default().page_size(100));
         let keep = keeper(view, self.metrics.clone());
-        let follow = async move { follow(&K::kind(&()), events, keep, tell).await };
-        tokio::spawn(follow);
+        follow_on(K::kind(&()).into_owned(), events, keep, tell)
     }
 
     /// Watches the metadata of what we made, and nothing else of that kind.
-    fn made<K>(&self, view: &made::View, routes: Arc<Routes>)
+    fn made<K>(&self, view: &made::View, routes: Arc<Routes>) -> watch::Receiver<bool>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -280,12 +272,8 @@ impl Start<'_> {
         let ours = format!("{}={}", label::MANAGED_BY, label::MANAGED_BY_ZENOP);
         let config = watcher::Config::default().page_size(100).labels(&ours);
         let (events, keep) = (metadata::<K>(self.api(), config), view.keeper());
-        let kind = K::kind(&());
-        let follow = async move {
-            let tell = |seen| routes.owned(&kind, &seen);
-            follow(&kind, events, keep, tell).await;
-        };
-        tokio::spawn(follow);
+        let tell = move |seen| routes.owned(&K::kind(&()), &seen);
+        follow_on(K::kind(&()).into_owned(), events, keep, tell)
     }
 
     /// Watches the metadata of the Secrets that others keep; of those that values are taken from the
@@ -295,7 +283,7 @@ impl Start<'_> {
         let config = watcher::Config::default().page_size(100).labels(&others);
         let (events, keep) = (metadata::<Secret>(self.api(), config), sources.keeper());
         let tell = move |seen: Seen<Place>| routes.source(seen.object());
-        tokio::spawn(async move { follow("Secret", events, keep, tell).await });
+        follow_on("Secret".to_owned(), events, keep, tell);
     }
 
     fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self) -> Api<K> {
@@ -304,6 +292,22 @@ impl Start<'_> {
             None => Api::all(self.client.clone()),
         }
     }
+}
+
+/// Watches on its own.
+fn follow_on<E, T>(
+    kind: String,
+    events: impl Stream<Item = watcher::Result<watcher::Event<E>>> + Send + 'static,
+    keep: impl FnMut(watcher::Event<E>) -> Vec<Seen<T>> + Send + 'static,
+    tell: impl Fn(Seen<T>) + Send + 'static,
+) -> watch::Receiver<bool>
+where
+    E: Send + 'static,
+    T: Send + Sync + 'static,
+{
+    let (listed, is_listed) = watch::channel(false);
+    tokio::spawn(async move { follow(&kind, events, keep, tell, listed).await });
+    is_listed
 }
 
 /// All controllers. They listen from now on, and work until the routes are closed.
