@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use zenop::api::{ReferenceState, ZenComponent, ZenSecret, ZenServer};
+use zenop::api::{ReferenceState, ZenComponent, ZenSecret};
 
 use crate::{
     support::{component, ready, secret, server, site, with},
@@ -18,13 +18,7 @@ async fn what_components_lack_is_told_asked_for_and_sealed() -> Result<()> {
         let _operator = site.operator().await?;
         let zen = Zen::new(site);
         site.apply(&server("prod")).await?;
-        let has_key = |server: &ZenServer| {
-            server
-                .status
-                .as_ref()
-                .is_some_and(|status| status.sealing.is_some())
-        };
-        site.until("prod", "with a sealing key", has_key).await?;
+        site.sealing(|_| true).await?;
         let attributes = json!({"user": "{{Mlflow.user}}", "pass": "{{Mlflow.pass}}", "uri": "x"});
         site.apply(&component("tracker", attributes)).await?;
         let half = json!([{"key": "token", "generate": {}}]);

@@ -24,13 +24,6 @@ async fn delivered(site: &Site, name: &str, key: &str) -> Result<Option<String>>
     Ok(entry(&secret, key))
 }
 
-async fn sealing(site: &Site) -> Result<String> {
-    let of = |server: &ZenServer| Some(server.status.as_ref()?.sealing.as_ref()?.recipient.clone());
-    let is = |server: &ZenServer| of(server).is_some();
-    let server = site.until("prod", "with a sealing key", is).await?;
-    of(&server).context("no key")
-}
-
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 async fn a_secret_comes_is_changed_and_goes() -> Result<()> {
@@ -39,7 +32,7 @@ async fn a_secret_comes_is_changed_and_goes() -> Result<()> {
         let _operator = site.operator().await?;
         let zen = Zen::new(site);
         site.apply(&server("prod")).await?;
-        sealing(site).await?;
+        site.sealing(|_| true).await?;
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("password.txt");
         fs::write(&file, "hunter2")?;
@@ -192,7 +185,7 @@ async fn a_manifest_is_sealed_here_and_opened_there() -> Result<()> {
         let bare = zen.fails(3, &["secret", "seal", "login", "--a=1"]).await?;
         ensure!(bare.contains("has no ZenServer"), "{bare}");
         site.apply(&server("prod")).await?;
-        let recipient = sealing(site).await?;
+        let recipient = site.sealing(|_| true).await?.recipient;
         let folder = tempfile::tempdir()?;
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);
@@ -299,7 +292,7 @@ async fn what_is_typed_is_not_shown() -> Result<()> {
         let _operator = site.operator().await?;
         let zen = Zen::new(site);
         site.apply(&server("prod")).await?;
-        sealing(site).await?;
+        site.sealing(|_| true).await?;
         let talk = [
             ("Key (empty to end): ", "username"),
             ("Value of username: ", "ana-the-first"),
@@ -346,7 +339,7 @@ async fn d5_a_backup_is_restored_elsewhere() -> Result<()> {
         let _operator = site.operator().await?;
         let zen = Zen::new(site);
         site.apply(&server("prod")).await?;
-        sealing(site).await?;
+        site.sealing(|_| true).await?;
         site.apply(&secret("token", json!([{"key": "drawn", "generate": {}}])))
             .await?;
         *drawn.lock().unwrap() = delivered(site, "token", "drawn").await?;

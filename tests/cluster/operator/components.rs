@@ -638,10 +638,7 @@ PATH                 REFERENCE                   SCOPE       STATE        REMEDY
         ensure!(code == Some(1) && said == expected, "{said}");
         let values = ["--values", "mlflow-login.password: s3cret"];
         let register = [&["stack", "register-secrets", "tracker", "--wait"][..], &values].concat();
-        let has_key = |server: &zenop::api::ZenServer| {
-            server.status.as_ref().is_some_and(|status| status.sealing.is_some())
-        };
-        site.until("prod", "with a sealing key", has_key).await?;
+        site.sealing(|_| true).await?;
         // kubectl applied it: that is no tool that would take it back.
         let (code, said, why) = zen(&register).await?;
         ensure!(code == Some(0), "{said}{why}");

@@ -8,20 +8,13 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, process::Command};
 use zenop::{
-    api::{EntrySource, SealingStatus, ZenSecret, ZenServer, condition, reason},
+    api::{EntrySource, ZenSecret, ZenServer, condition, reason},
     auth::sealed::{OPENING_KEYS_ENTRY, OpeningKeys, Place, Recipient, seal},
 };
 
 use crate::support::{Site, entry, message, ready, says, secret, server, site, stalled, with};
 
 /// The server's key, once there is one that `wanted` wants.
-async fn sealing(site: &Site, wanted: impl Fn(&SealingStatus) -> bool) -> Result<SealingStatus> {
-    let of = |server: &ZenServer| server.status.as_ref()?.sealing.clone();
-    let is = |server: &ZenServer| of(server).is_some_and(|sealing| wanted(&sealing));
-    let server = site.until("prod", "with such a sealing key", is).await?;
-    of(&server).context("no sealing key")
-}
-
 fn sealed(to: &str, object: &str, entry: &str, value: &str) -> Result<Value> {
     let place = Place { object, entry };
     let text = seal(&to.parse()?, &place, value.as_bytes())?;
@@ -59,7 +52,7 @@ async fn d1_a_sealed_value_is_opened_for_its_entry_alone() -> Result<()> {
     site("sealed", async |site| {
         let _operator = site.operator().await?;
         site.apply(&server("prod")).await?;
-        let to = sealing(site, |_| true).await?.recipient;
+        let to = site.sealing(|_| true).await?.recipient;
         let password = sealed(&to, "login", "password", "from Git")?;
         let empty = sealed(&to, "login", "empty", "")?;
         let login = secret("login", json!([password, empty]));
@@ -166,13 +159,15 @@ async fn d1_sealing_keys_are_replaced_and_never_lost_in_silence() -> Result<()> 
         let operator = site.operator().await?;
         let of = |trigger: &str| with(server("prod"), "spec.sealing", json!({"trigger": trigger}));
         site.apply(&server("prod")).await?;
-        let first = sealing(site, |_| true).await?;
+        let first = site.sealing(|_| true).await?;
         let old = sealed(&first.recipient, "old", "password", "one")?;
         site.apply(&secret("old", json!([old]))).await?;
         site.until("old", "Ready", ready::<ZenSecret>).await?;
 
         site.apply(&of("a")).await?;
-        let second = sealing(site, |sealing| sealing.recipient != first.recipient).await?;
+        let second = site
+            .sealing(|sealing| sealing.recipient != first.recipient)
+            .await?;
         ensure!(second.keys == 2 && second.trigger.as_deref() == Some("a"));
         // What an old key sealed is read by an operator that saw none of it.
         operator.stop().await?;
@@ -181,7 +176,7 @@ async fn d1_sealing_keys_are_replaced_and_never_lost_in_silence() -> Result<()> 
         site.apply(&secret("late", json!([late]))).await?;
         site.until("late", "Ready", ready::<ZenSecret>).await?;
         site.settled().await?;
-        let now = sealing(site, |_| true).await?;
+        let now = site.sealing(|_| true).await?;
         ensure!(now == second, "it was replaced again: {now:?}");
 
         // Gone: the server says so, and what was delivered stays.
@@ -224,7 +219,7 @@ async fn d1_sealing_keys_are_replaced_and_never_lost_in_silence() -> Result<()> 
             !says(condition::STALLED, "True", reason::SEALING_KEY_LOST)(server)
         };
         site.until("prod", "not stalled any more", is_back).await?;
-        ensure!(sealing(site, |_| true).await? == second);
+        ensure!(site.sealing(|_| true).await? == second);
         let again = sealed(&first.recipient, "again", "password", "three")?;
         site.apply(&secret("again", json!([again]))).await?;
         site.until("again", "Ready", ready::<ZenSecret>).await?;
@@ -245,7 +240,9 @@ async fn d1_sealing_keys_are_replaced_and_never_lost_in_silence() -> Result<()> 
         )
         .await?;
         site.apply(&of("b")).await?;
-        let third = sealing(site, |sealing| sealing.recipient != second.recipient).await?;
+        let third = site
+            .sealing(|sealing| sealing.recipient != second.recipient)
+            .await?;
         ensure!(third.keys == 1);
         let stale: ZenSecret = site
             .until("old", "stalled", stalled(reason::NOT_OPENED))

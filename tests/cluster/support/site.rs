@@ -16,12 +16,13 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams},
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
     runtime::wait::{await_condition, conditions::is_crd_established},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::{process::Command, sync::OnceCell, time::timeout};
+use zenop::api::{SealingStatus, ZenServer};
 use zenop_cluster::{
     ControlPlane, Options, TestNamespace, dump,
     fault::{Entry, Match, Proxy},
@@ -76,6 +77,9 @@ where
     let ended = ended.map(|ended| ended.and_then(|()| site.watch.verdict()));
     if !matches!(ended, Ok(Ok(()))) {
         eprintln!("{}", site.tell().await);
+    }
+    if let Err(error) = site.let_go().await {
+        eprintln!("namespace {} may stay: {error:#}", site.name());
     }
     ended.unwrap_or_else(|panic| resume_unwind(panic))
 }
@@ -231,6 +235,14 @@ impl Site {
             .with_context(|| format!("{kind} {name} is gone"))
     }
 
+    /// The sealing key of server `prod` once it is as wanted.
+    pub async fn sealing(&self, wanted: impl Fn(&SealingStatus) -> bool) -> Result<SealingStatus> {
+        let of = |server: &ZenServer| server.status.as_ref()?.sealing.clone();
+        let is = |server: &ZenServer| of(server).is_some_and(|sealing| wanted(&sealing));
+        let server = self.until("prod", "with such a sealing key", is).await?;
+        of(&server).context("no sealing key")
+    }
+
     /// Waits until there is no object of that name with that UID.
     pub async fn until_gone<K>(&self, name: &str, uid: &str) -> Result<()>
     where
@@ -337,6 +349,24 @@ impl Site {
             .context("objects keep changing")
     }
 
+    /// Takes off the finalizers that no operator is left to take off. The namespace would never go, and
+    /// who ends namespaces would be kept busy by trying.
+    async fn let_go(&self) -> Result<()> {
+        for kind in ["ZenSecret", "ZenServiceAccount", "ZenAPIKey"] {
+            let api = self.dynamic(&resource("zenop.dev/v1alpha1", kind));
+            let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+            for object in api.list_metadata(&ListParams::default()).await? {
+                if !object.finalizers().is_empty() {
+                    let (name, asked) = (object.name_any(), PatchParams::default());
+                    let patched = api.patch_metadata(&name, &asked, &none).await;
+                    // It may have gone by itself.
+                    patched.map(drop).or_else(gone)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// For whoever wants to know why a test failed.
     async fn tell(&self) -> String {
         let objects = dump(self.ns.client(), self.name()).await;
@@ -353,6 +383,13 @@ impl Site {
             })
             .collect();
         format!("{objects}\n──── requests ────\n{asked}{}", self.logs())
+    }
+}
+
+fn gone(error: kube::Error) -> kube::Result<()> {
+    match error {
+        kube::Error::Api(status) if status.is_not_found() => Ok(()),
+        error => Err(error),
     }
 }
 

@@ -18,7 +18,7 @@ use kube::runtime::{
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use zenop::{
-    api::{SealingStatus, ZenSecret, ZenServer},
+    api::ZenSecret,
     auth::sealed::{Place, seal},
 };
 
@@ -90,17 +90,10 @@ pub fn moved() -> Value {
     with(renamed, "spec.target", json!({"secretName": "elsewhere"}))
 }
 
-async fn sealing(site: &Site, wanted: impl Fn(&SealingStatus) -> bool) -> Result<String> {
-    let of = |server: &ZenServer| server.status.as_ref()?.sealing.clone();
-    let is = |server: &ZenServer| of(server).is_some_and(|sealing| wanted(&sealing));
-    let server = site.until("prod", "with such a sealing key", is).await?;
-    Ok(of(&server).context("no key")?.recipient)
-}
-
 /// A secret of each kind of value.
 pub async fn come(site: &Site) -> Result<()> {
     site.apply(&vault()).await?;
-    let to = sealing(site, |_| true).await?.parse()?;
+    let to = site.sealing(|_| true).await?.recipient.parse()?;
     let place = Place {
         object: "token",
         entry: "sealed",
@@ -119,14 +112,12 @@ pub async fn come(site: &Site) -> Result<()> {
 
 /// Another key to seal for.
 pub async fn reseal(site: &Site) -> Result<()> {
-    let first = sealing(site, |_| true).await?;
+    let first = site.sealing(|_| true).await?.recipient;
     let asked = with(server("prod"), "spec.sealing", json!({"trigger": "2"}));
     site.apply(&asked).await?;
-    sealing(site, |sealing| {
-        sealing.recipient != first && sealing.keys == 2
-    })
-    .await
-    .map(drop)
+    site.sealing(|sealing| sealing.recipient != first && sealing.keys == 2)
+        .await
+        .map(drop)
 }
 
 /// Waits until the server's pods may read the values in these Secrets, and the operator is done. That
