@@ -26,7 +26,7 @@ help: ## list the targets
 demo: needs cluster-tool image zenml ## the whole idea on a real Kubernetes, in a few minutes; KEEP=1 leaves it up
 	KEEP=$(KEEP) cluster/demo.sh
 
-test: needs zenml browser python-tools ## every test but those of real pods
+test: needs zenml zenml-server browser python-tools ## every test but those of real pods
 	cargo test --workspace --no-fail-fast
 
 node-test: needs cluster-tool image zenml ## the tests of real pods (root on Linux)

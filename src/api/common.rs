@@ -61,6 +61,8 @@ pub mod annotation {
     pub const ADOPT: &str = "zenop.dev/adopt";
     /// On a Secret made of a ZenSecret: what stands for the value of each entry.
     pub const FINGERPRINTS: &str = "zenop.dev/fingerprints";
+    /// On a server's pods: differs where what is secret in the ZenML server's environment differs.
+    pub const ENVIRONMENT: &str = "zenop.dev/environment";
     /// On the Secret with what was generated: when each entry was, and by which trigger.
     pub const GENERATED: &str = "zenop.dev/generated";
     /// On a new object: UID of the deleted one that it is to continue.

@@ -6,6 +6,7 @@ mod component;
 mod crds;
 mod device;
 mod duration;
+mod pod_template;
 mod record;
 mod reference;
 mod secret;
@@ -35,6 +36,7 @@ pub use device::{
     ZenDeviceStatus,
 };
 pub use duration::ApiDuration;
+pub use pod_template::{PodTemplate, Variable};
 pub use record::Record;
 pub use reference::reference;
 pub use secret::{

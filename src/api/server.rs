@@ -12,6 +12,7 @@ use super::{
     common::{conditions, kind_status, unobserved, yes},
     component::ValidationLevel,
     duration::ApiDuration,
+    pod_template::PodTemplate,
     signing::{Jwt, SigningKeyStatus},
 };
 
@@ -34,6 +35,7 @@ use super::{
     derive = "PartialEq",
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')", "the name must be one of a Service: at most 63 lower-case letters, digits and hyphens, and begin with a letter"),
     validation = ("!has(self.spec.auth.external) || has(self.spec.url)", "auth.external needs spec.url: the provider sends people back to <url>/login/external/callback"),
+    validation = ("has(self.spec.image) ? has(self.spec.podTemplate.env) && self.spec.podTemplate.env.exists(v, v.name == 'ZENML_STORE_URL') : !has(self.spec.podTemplate.env) || size(self.spec.podTemplate.env) == 0", "image and podTemplate.env go together: say the ZenML server's database in ZENML_STORE_URL"),
     doc = "ZenServer is one server that ZenML clients connect to: a Deployment behind a Service, and the Secret with its signing keys.",
     scale(
         spec_replicas_path = ".spec.replicas",
@@ -100,6 +102,18 @@ pub struct ZenServerSpec {
     /// The key that values are sealed for which stand encrypted in a ZenSecret.
     #[serde(default)]
     pub sealing: Sealing,
+
+    /// The image of the ZenML server, which runs in the pods beside the sidecar and answers what the
+    /// sidecar does not answer itself. Its database is the one that `podTemplate.env` says in
+    /// `ZENML_STORE_URL`. Default: none, and the sidecar alone serves identities and secrets.
+    /// Example: `zenmldocker/zenml-server:0.98.0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^[^\s\x00-\x1f]+$"))]
+    pub image: Option<String>,
+
+    /// What is added to the pods.
+    #[serde(default)]
+    pub pod_template: PodTemplate,
 }
 
 /// How the key is replaced that values are sealed for. What was sealed for an earlier one can be read
@@ -803,6 +817,12 @@ impl ZenServer {
     pub fn sealing_secret_name(&self) -> String {
         let name = self.metadata.name.as_deref().unwrap_or_default();
         format!("{name}-sealing")
+    }
+
+    /// Name of the Secret with the environment of the ZenML server.
+    pub fn environment_secret_name(&self) -> String {
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        format!("{name}-environment")
     }
 
     /// Whether nobody reported yet on its spec as it is now.

@@ -221,6 +221,14 @@ impl Pepper {
         )
     }
 
+    /// The secret that the ZenML server behind the sidecar has for a purpose: drawn once with the
+    /// pepper, and as lasting.
+    pub fn of_upstream(&self, purpose: &str) -> Zeroizing<String> {
+        let mac = self.keyed().chain_update(b"zenop/upstream/1");
+        let mac = mac.chain_update(purpose);
+        Zeroizing::new(hex::encode(mac.finalize().into_bytes()))
+    }
+
     /// The secret that a user's password is hashed with.
     pub(super) fn of_password(&self, user: Uuid) -> [u8; 32] {
         let mac = self.keyed().chain_update(b"zenop/password/1");

@@ -23,4 +23,5 @@ pub mod sealed;
 pub mod secret_value;
 pub mod shelf;
 pub mod token;
+pub mod upstream;
 mod user;

@@ -255,6 +255,9 @@ pub enum Refusal {
     /// Too many wait for what only a few can do at a time.
     #[error("The server is busy. Try again in a moment.")]
     Busy,
+    /// The ZenML server behind us is not there, or does not know who asks. The log knows more.
+    #[error("The ZenML server does not answer. Try again in a moment.")]
+    NoUpstream,
     /// Our fault; the log knows more.
     #[error("An unexpected error occurred.")]
     Unexpected,
@@ -268,6 +271,7 @@ impl Refusal {
             | Self::Busy
             | Self::Crowded(_)
             | Self::NotTakenUp
+            | Self::NoUpstream
             | Self::NotRead { .. }
             | Self::Unexpected => true,
             Self::NotChanged(why) => {
@@ -323,7 +327,7 @@ impl IntoResponse for Refusal {
                 retry_after(why),
                 raised(StatusCode::SERVICE_UNAVAILABLE, "RuntimeError"),
             ),
-            Self::Busy => later(
+            Self::Busy | Self::NoUpstream => later(
                 HeaderValue::from_static("1"),
                 raised(StatusCode::SERVICE_UNAVAILABLE, "RuntimeError"),
             ),

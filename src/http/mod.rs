@@ -29,6 +29,7 @@ mod session;
 mod slow;
 mod slow_work;
 mod token_cache;
+mod upstream;
 
 use std::{
     fmt,
@@ -50,6 +51,7 @@ pub use error::Refusal;
 pub use outside::{MAX_ANSWER, Nowhere, Outside, Unreachable};
 pub use router::{Route, routes};
 pub use serve::{Limits, serve};
+pub use upstream::Upstream;
 
 use crate::store::{DeviceRegistrar, Registrar, Settings, Store, Unavailable, Vault, View};
 use basic::Pairs;
@@ -82,6 +84,8 @@ pub struct Ground {
     pub vault: Arc<dyn Vault>,
     /// The way to an OIDC provider.
     pub outside: Arc<dyn Outside>,
+    /// The ZenML server behind it, if there is one: it is asked what is not answered here.
+    pub upstream: Option<Arc<dyn Upstream>>,
     /// The time of day.
     pub clock: Clock,
     /// Where new keys come from.
@@ -134,6 +138,7 @@ struct Inner {
     document: Document,
     metrics: Metrics,
     requests: AtomicU32,
+    people: upstream::People,
 }
 
 impl App {
@@ -160,6 +165,7 @@ impl App {
             document: Document::new(),
             metrics: Metrics::register(router::paths(), registry),
             requests: AtomicU32::new(0),
+            people: upstream::People::default(),
         }))
     }
 
@@ -245,6 +251,15 @@ impl App {
 
     fn outside(&self) -> &Arc<dyn Outside> {
         &self.0.ground.outside
+    }
+
+    fn upstream(&self) -> Option<&Arc<dyn Upstream>> {
+        self.0.ground.upstream.as_ref()
+    }
+
+    /// Who is who at the ZenML server.
+    fn people(&self) -> &upstream::People {
+        &self.0.people
     }
 
     fn pairs(&self) -> &Pairs {

@@ -22,6 +22,7 @@ use super::{
         change_secrets, change_users, constants, current_user, device_start, devices, health, info,
         jwks, login, secrets, service_accounts, users,
     },
+    upstream::beyond,
 };
 
 /// A row of the table.
@@ -91,11 +92,6 @@ fn table() -> Table {
         .row(M::POST,   WORKSPACE_SECRETS,          Account, change_secrets::create)
         .row(M::PUT,    "/api/v1/secrets_operations/backup", Admin("backup secrets"), change_secrets::backup)
         .row(M::PUT,    "/api/v1/secrets_operations/restore", Admin("restore secrets"), change_secrets::restore)
-        // What the dashboard asks first.
-        .row(M::GET,    "/api/v1/settings",         Account, info::settings)
-        .row(M::PUT,    "/api/v1/settings",         Admin("update server settings"), info::change_settings)
-        .row(M::GET,    "/api/v1/onboarding_state", Account, info::onboarding_state)
-        .row(M::GET,    "/api/v1/statistics",       Account, info::statistics)
         .row(M::GET,    "/api/v1/load-info",        Account, info::load)
         // Pages for people. Each looks for itself who asks: nobody is told so in JSON.
         .row(M::GET,    "/login",                   Anyone,  pages::login)
@@ -109,7 +105,19 @@ fn table() -> Table {
         .row(M::POST,   "/devices/change",          Anyone,  pages::change_device)
         .row(M::POST,   "/devices/sign-out",        Anyone,  pages::sign_out_everywhere)
         .row(M::GET,    "/assets/{file}",           Anyone,  pages::file)
-        // What a client needs to see to begin.
+}
+
+/// What stands in for a ZenML server where there is none: what the dashboard asks first, and what a
+/// client needs to see to begin.
+#[rustfmt::skip]
+fn stand_ins(table: Table) -> Table {
+    use Access::{Account, Admin};
+    use Method as M;
+    table
+        .row(M::GET,    "/api/v1/settings",         Account, info::settings)
+        .row(M::PUT,    "/api/v1/settings",         Admin("update server settings"), info::change_settings)
+        .row(M::GET,    "/api/v1/onboarding_state", Account, info::onboarding_state)
+        .row(M::GET,    "/api/v1/statistics",       Account, info::statistics)
         .row(M::GET,    "/api/v1/projects",         Account, constants::projects)
         .row(M::GET,    "/api/v1/projects/{project}", Account, constants::project)
         .row(M::GET,    "/api/v1/stacks",           Account, constants::stacks)
@@ -133,7 +141,7 @@ const ROTATE: &str = "/api/v1/service_accounts/{account}/api_keys/{key}/rotate";
 
 /// Every route but `/health` and `/ready`, which everybody may call by any method.
 pub fn routes() -> Vec<Route> {
-    table().rows
+    stand_ins(table()).rows
 }
 
 /// The longest body that this route reads, in bytes.
@@ -146,29 +154,25 @@ pub(super) fn longest_body(route: &str) -> u64 {
 
 /// The paths of the table.
 pub(super) fn paths() -> impl Iterator<Item = &'static str> {
-    table().paths.into_keys()
+    stand_ins(table()).paths.into_keys()
 }
 
 /// The whole server: the table behind the layer, the probes beside it.
 pub(super) fn router(app: App) -> Router {
-    let routes = table().paths.into_iter();
+    let table = match app.upstream() {
+        Some(_) => table(),
+        None => stand_ins(table()),
+    };
+    let routes = table.paths.into_iter();
     routes
         .fold(Router::new(), |router, (path, methods)| {
             router.route(path, methods.build())
         })
-        .fallback(no_route)
+        .fallback(beyond)
         .layer(from_fn_with_state(app.clone(), around))
         .route("/health", any(health::health))
         .route("/ready", any(health::ready))
         .with_state(app)
-}
-
-/// ZenML serves its dashboard under every path, so an unknown path knows GET.
-async fn no_route(method: Method) -> Refusal {
-    match method {
-        Method::GET => Refusal::NotFound,
-        _ => Refusal::Method(HeaderValue::from_static("GET")),
-    }
 }
 
 #[derive(Default)]

@@ -9,11 +9,15 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
+use futures::future::BoxFuture;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::net::TcpListener;
 
 /// Whether the process can do its work, and if not, why.
 pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Asks whether something else can do its work, and if not, why.
+pub type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// Serves until the process ends. Alive means that the loop turns: it answers.
 ///
@@ -23,6 +27,7 @@ pub async fn serve(
     address: SocketAddr,
     registry: Registry,
     ready: Readiness,
+    others: Vec<(&'static str, Probe)>,
 ) -> anyhow::Result<()> {
     let registry = Arc::new(registry);
     let metrics = move || {
@@ -31,23 +36,32 @@ pub async fn serve(
     };
     let readyz = move || {
         let ready = Arc::clone(&ready);
-        async move {
-            match ready() {
-                Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
-                Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
-            }
-        }
+        async move { told(ready()) }
     };
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics));
+    let router = others.into_iter().fold(router, |router, (path, probe)| {
+        let asked = move || {
+            let probe = Arc::clone(&probe);
+            async move { told(probe().await) }
+        };
+        router.route(path, get(asked))
+    });
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("listening for probes on {address}"))?;
     tracing::info!(address = %listener.local_addr()?, "probes and metrics");
     tokio::spawn(async move { axum::serve(listener, router).await });
     Ok(())
+}
+
+fn told(how: Result<(), String>) -> (StatusCode, String) {
+    match how {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
 }
 
 fn metrics(registry: &Registry) -> axum::response::Response {

@@ -143,6 +143,10 @@ pub struct SidecarConfig {
     #[arg(long)]
     pub client_secret_file: Option<PathBuf>,
 
+    /// The ZenML server behind this one, which is asked what is not answered here. Default: none.
+    #[arg(long)]
+    pub upstream: Option<String>,
+
     /// Where clients are served.
     #[arg(long, default_value = "[::]:8080")]
     pub listen: SocketAddr,

@@ -10,6 +10,7 @@ pub mod outside;
 mod shutdown;
 mod sidecar;
 mod telemetry;
+pub mod upstream;
 
 use std::process::ExitCode;
 

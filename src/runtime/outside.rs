@@ -117,7 +117,7 @@ fn client(authorities: Option<&str>) -> Result<Https, Unreachable> {
 }
 
 /// What went wrong, and why: the library's own text says the first only.
-fn unreachable(error: &hyper_util::client::legacy::Error) -> Unreachable {
+pub(super) fn unreachable(error: &hyper_util::client::legacy::Error) -> Unreachable {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

@@ -12,10 +12,11 @@ use super::{
     kubernetes::{Clients, clients},
     outside::Web,
     shutdown::Shutdown,
+    upstream::Zenml,
 };
 use crate::{
     auth::scheme::{DEFAULT_USER, Scheme},
-    http::{App, Ground, Limits, Options, serve},
+    http::{App, Ground, Limits, Options, Upstream, serve},
     store::{
         Store,
         kube::{KubeDevices, KubeRegistrar, KubeStore, ServerName},
@@ -35,6 +36,8 @@ pub async fn run(config: SidecarConfig) -> anyhow::Result<()> {
     let devices = KubeDevices::new(calling.clone(), &server);
     tokio::spawn(Arc::clone(&store).run(watching, calling, server));
     tokio::spawn(warn_if_open(Arc::clone(&store)));
+    let upstream = config.upstream.as_deref().map(Zenml::at).transpose()?;
+    let upstream = upstream.map(Arc::new);
     let mut registry = Registry::default();
     store.register(&mut registry);
     let ground = Ground {
@@ -43,11 +46,21 @@ pub async fn run(config: SidecarConfig) -> anyhow::Result<()> {
         devices: Arc::new(devices),
         vault: Arc::new(registrar),
         outside: Arc::new(Web::new(config.client_secret_file)),
+        upstream: upstream.clone().map(|zenml| zenml as Arc<dyn Upstream>),
         clock: clock::now,
         draw: clock::fill_random,
     };
     let app = App::new(ground, &mut registry, Options::default());
-    admin::serve(config.admin_listen, registry, readiness(store)).await?;
+    let probes = upstream.iter().flat_map(|zenml| {
+        [
+            ("/upstream/livez", zenml.probe("/health")),
+            ("/upstream/readyz", zenml.probe("/ready")),
+        ]
+    });
+    let (ready, probes) = (readiness(store), probes.collect());
+    admin::serve(config.admin_listen, registry, ready, probes).await?;
+    let people = app.clone();
+    tokio::spawn(async move { people.keep_people().await });
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("listening for clients on {}", config.listen))?;

@@ -74,6 +74,19 @@ impl Sidecar {
         Ok(sidecar)
     }
 
+    /// Starts one before the ZenML server at a URL, and waits until it is ready.
+    pub async fn start_before(site: &Site, address: SocketAddr, upstream: &str) -> Result<Self> {
+        let rights = site
+            .plane
+            .kubeconfig_for_service_account(site.name(), "prod", None)
+            .await?;
+        let upstream = format!("--upstream={upstream}");
+        let log = "debug,kube_client=off,hyper_util=info";
+        let sidecar = Self::launch_with(site.name(), &rights, address, log, Some(&upstream))?;
+        sidecar.becomes_ready().await?;
+        Ok(sidecar)
+    }
+
     /// What it logged so far.
     pub fn log(&self) -> String {
         self.process.log.text()
@@ -258,23 +271,28 @@ impl Sidecar {
     }
 
     async fn ask(&self, head: &str, body: &str) -> Result<Answer> {
-        let mut stream = TcpStream::connect(self.address).await?;
-        let request = format!(
-            "{head}connection: close\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        timeout(PATIENCE, stream.read_to_string(&mut answer))
-            .await
-            .context("no answer")??;
-        let (head, body) = answer.split_once("\r\n\r\n").context("half an answer")?;
-        let status = head.split(' ').nth(1).context("no status")?.parse()?;
-        Ok(Answer {
-            status,
-            body: body.to_owned(),
-        })
+        ask(self.address, head, body).await
     }
+}
+
+/// Sends a request to a server, and reads its answer to the end.
+pub async fn ask(address: SocketAddr, head: &str, body: &str) -> Result<Answer> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!(
+        "{head}connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer))
+        .await
+        .context("no answer")??;
+    let (head, body) = answer.split_once("\r\n\r\n").context("half an answer")?;
+    let status = head.split(' ').nth(1).context("no status")?.parse()?;
+    Ok(Answer {
+        status,
+        body: body.to_owned(),
+    })
 }
 
 /// An address on loopback that is free now.

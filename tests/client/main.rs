@@ -35,5 +35,6 @@ mod signing;
 #[allow(dead_code, unused_imports, reason = "shared with the cluster tests")]
 mod support;
 mod tenants;
+mod upstream;
 mod users;
 mod zenml;

@@ -107,6 +107,7 @@ pub fn ground(store: &Arc<MemoryStore>, clock: fn() -> Timestamp) -> Ground {
         devices: store.clone(),
         vault: store.clone(),
         outside: Arc::new(Nowhere),
+        upstream: None,
         clock,
         draw,
     }

@@ -29,6 +29,7 @@ use super::{
     error::{Traced, panicked},
     extract::{RequestId, announced_length},
     router::longest_body,
+    upstream::{MAX_PASSED, PATIENCE},
 };
 
 /// Everything around a request but `/health` and `/ready`.
@@ -41,8 +42,13 @@ pub(super) async fn around(State(app): State<App>, mut request: Request, next: N
     request.extensions_mut().insert(id.clone());
     let origin = request.headers().get(ORIGIN).cloned();
 
-    let mut response = match before(&app, &request, longest_body(route)) {
-        None => answer(app.request_timeout(), request, next, &id).await,
+    // The ZenML server has limits of its own.
+    let (longest, patience) = match app.upstream() {
+        Some(_) if route == metrics::NO_ROUTE => (MAX_PASSED, PATIENCE),
+        Some(_) | None => (longest_body(route), app.request_timeout()),
+    };
+    let mut response = match before(&app, &request, longest) {
+        None => answer(patience, request, next, &id).await,
         Some(answer) => answer,
     };
 

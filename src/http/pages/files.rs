@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use axum::{
-    extract::Path,
+    extract::{Path, Request, State},
     http::{
         HeaderValue,
         header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
@@ -13,7 +13,7 @@ use axum::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::http::Refusal;
+use crate::http::{App, Refusal, upstream};
 
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
@@ -49,12 +49,18 @@ impl File {
     }
 }
 
-/// `GET /assets/{file}`.
-pub(in crate::http) async fn file(Path(wanted): Path<String>) -> Result<Response, Refusal> {
+/// `GET /assets/{file}`. The ZenML server's dashboard has files there, too.
+pub(in crate::http) async fn file(
+    State(app): State<App>,
+    Path(wanted): Path<String>,
+    request: Request,
+) -> Result<Response, Refusal> {
     let found = [&*STYLE, &*ICON]
         .into_iter()
         .find(|file| file.name == wanted);
-    let file = found.ok_or(Refusal::NotFound)?;
+    let Some(file) = found else {
+        return upstream::pass(State(app), request).await;
+    };
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static(file.kind)),
         (CACHE_CONTROL, FOR_EVER),

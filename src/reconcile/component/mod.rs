@@ -33,7 +33,7 @@ use crate::{
         KindStatus, ZenComponent, ZenComponentStatus, ZenServer, annotation, condition, label,
         reason,
     },
-    auth::keyring::Keyring,
+    auth::{keyring::Keyring, sealed::is_entry_name},
 };
 
 /// The entry of the Secret with all attributes.
@@ -386,15 +386,8 @@ impl Making<'_> {
 /// An entry for each attribute; a text as it is, anything else as JSON. Those whose names Kubernetes
 /// does not take are in the whole alone.
 fn entries(tree: &Map<String, Value>) -> BTreeMap<String, Zeroizing<String>> {
-    let is_name = |name: &str| {
-        let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-        (1..=253).contains(&name.len())
-            && name.chars().all(fits)
-            && name != "."
-            && !name.starts_with("..")
-    };
     tree.iter()
-        .filter(|(name, _)| is_name(name))
+        .filter(|(name, _)| is_entry_name(name))
         .map(|(name, value)| {
             let text = match value {
                 Value::String(text) => text.clone(),

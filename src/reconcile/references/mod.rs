@@ -1,6 +1,7 @@
 //! References of objects to values of secrets: who refers to which, what is found, and the values.
 
 mod index;
+mod texts;
 mod value;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -8,11 +9,12 @@ use std::{collections::BTreeSet, sync::Arc};
 use kube::{Resource, ResourceExt};
 
 pub use self::index::Referrers;
+pub(super) use self::texts::{Leads, Missing};
 pub(super) use self::value::{Delivered, delivered, is_declared};
 use super::{reader::Views, secret::SecretName};
 use crate::{
-    api::{EntryStatus, OwnerRef, SecretScope, ZenComponent, ZenSecret},
-    auth::reference::{Piece, Reference, embedded},
+    api::{EntryStatus, OwnerRef, SecretScope, ZenComponent, ZenSecret, ZenServer},
+    auth::reference::Reference,
 };
 
 /// What may refer to secrets.
@@ -57,15 +59,28 @@ impl Refers for ZenSecret {
     fn names(&self) -> BTreeSet<String> {
         let own = self.zenml_name();
         let texts = self.spec.target.secret_template.data.values();
-        let pieces = texts.filter_map(|text| embedded(text).ok()).flatten();
-        let names = pieces.filter_map(|piece| match piece {
-            Piece::Reference(reference) => Some(reference.name),
-            Piece::Text(_) => None,
-        });
+        let names = texts::references(texts.map(String::as_str)).map(|reference| reference.name);
         names
             .filter(|name| *name != own)
             .map(str::to_owned)
             .collect()
+    }
+}
+
+impl Refers for ZenServer {
+    fn server(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// It belongs to nobody.
+    fn asks(&self) -> Option<&OwnerRef> {
+        None
+    }
+
+    fn names(&self) -> BTreeSet<String> {
+        let env = self.spec.pod_template.env.iter();
+        let names = texts::references(env.map(|variable| variable.value.as_str()));
+        names.map(|reference| reference.name.to_owned()).collect()
     }
 }
 

@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use self::{
     entries::{Entry, Known, MOST_BYTES, Wanted, resolve},
     generated::{Generated, is_marked},
-    rendered::{Filling, Foreign, Template, Unfilled, look_up},
+    rendered::{Filling, Template, Unfilled},
     target::{Drift, Target},
 };
 pub use self::{
@@ -37,7 +37,7 @@ use super::{
     foreign::{Claim, is_set, may_adopt},
     namesake::Name,
     plan::{Doomed, Fact, Live, Note, Plan, Verdict},
-    references::{Delivered, Found, delivered},
+    references::{Delivered, Leads, delivered},
     source::next_look,
 };
 use crate::{
@@ -61,7 +61,7 @@ pub struct Observed {
     generated: Option<Live>,
     target: Option<Live>,
     /// What its templates refer to.
-    foreign: Foreign,
+    foreign: Leads,
     values: Delivered,
     /// Other Secrets that we made for it.
     others: Vec<Doomed>,
@@ -126,9 +126,10 @@ impl Reconciled for ZenSecret {
             Some(server) if seals => read.opening_keys(server).await?,
             Some(_) | None => None,
         };
-        let foreign = look_up(self, read.views());
-        let found: Vec<_> = foreign.values().filter_map(Found::secret).collect();
-        let values = delivered(read, found).await?;
+        let texts = self.spec.target.secret_template.data.values();
+        let texts = texts.map(String::as_str);
+        let foreign = Leads::look_up(read.views(), self, Some(self.zenml_name()), texts);
+        let values = delivered(read, foreign.secrets()).await?;
         Ok(Observed {
             server,
             name: read.views().secret_names.holder(self),

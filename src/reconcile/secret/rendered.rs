@@ -3,8 +3,6 @@
 //! What is made so cannot be referred to, so no value depends on itself. Two secrets whose templates
 //! refer to each other do not wait for each other either: entries of `data` are delivered first.
 
-use std::collections::BTreeMap;
-
 use zeroize::Zeroizing;
 
 use super::{
@@ -16,35 +14,17 @@ use crate::{
     api::{ZenSecret, reason},
     auth::{
         api_key::Pepper,
-        reference::{Piece, Reference, embedded},
+        reference::{Piece, embedded},
     },
     reconcile::{
         error::Invalid,
         plan::Verdict,
-        reader::Views,
-        references::{Delivered, Found, find, remedy},
+        references::{Delivered, Leads, Missing},
     },
 };
 
 /// The most bytes of a value that is not drawn yet.
 const MOST_DRAWN: usize = 1024;
-
-/// What the references of templates to others lead to, by name and key.
-pub(super) type Foreign = BTreeMap<(String, String), Found>;
-
-/// What each reference to another secret leads to, as the watched views show it.
-pub(super) fn look_up(secret: &ZenSecret, views: &Views) -> Foreign {
-    let texts = secret.spec.target.secret_template.data.values();
-    let pieces = texts.filter_map(|text| embedded(text).ok()).flatten();
-    let foreign = pieces.filter_map(|piece| match piece {
-        Piece::Reference(reference) if reference.name != secret.zenml_name() => {
-            let place = (reference.name.to_owned(), reference.key.to_owned());
-            Some((place, find(views, secret, reference)))
-        }
-        Piece::Reference(_) | Piece::Text(_) => None,
-    });
-    foreign.collect()
-}
 
 /// An entry that is made of values.
 #[derive(Debug)]
@@ -97,7 +77,7 @@ impl Unfilled {
 pub(super) struct Filling<'a> {
     pub secret: &'a ZenSecret,
     pub entries: &'a [Entry],
-    pub foreign: &'a Foreign,
+    pub foreign: &'a Leads,
     pub values: &'a Delivered,
     pub pepper: &'a Pepper,
 }
@@ -163,32 +143,13 @@ impl Filling<'_> {
         if reference.name == self.secret.zenml_name() {
             return Ok(Part::Own(reference.key.to_owned()));
         }
-        self.foreign_value(name, reference).map(Part::Text)
-    }
-
-    fn foreign_value(
-        &self,
-        name: &str,
-        reference: Reference<'_>,
-    ) -> Result<Zeroizing<Vec<u8>>, Unfilled> {
-        let place = (reference.name.to_owned(), reference.key.to_owned());
-        let waits = |reason, why: String| Unfilled::Waits {
-            reason,
-            message: format!("spec.target.secretTemplate.data[{name}]: {why}"),
-        };
-        match self.foreign.get(&place) {
-            Some(Found::Value(secret)) => {
-                let value = self.values.value(secret, reference.key, self.pepper);
-                value.map_err(|why| waits(reason::PROGRESSING, why))
-            }
-            Some(found @ Found::NoKey(_)) => {
-                Err(waits(reason::KEY_MISSING, remedy(found, reference)))
-            }
-            Some(Found::Nothing) | None => Err(waits(
-                reason::SECRET_MISSING,
-                remedy(&Found::Nothing, reference),
-            )),
-        }
+        let value = self.foreign.value(reference, self.values, self.pepper);
+        value
+            .map(Part::Text)
+            .map_err(|Missing { reason, message }| Unfilled::Waits {
+                reason,
+                message: format!("spec.target.secretTemplate.data[{name}]: {message}"),
+            })
     }
 
     fn check_size(&self, templates: &[Template]) -> Result<(), Invalid> {

@@ -10,12 +10,13 @@ use kube::{ResourceExt, core::ApiResource};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::Settings;
+use super::{Settings, environment::Environment};
 use crate::{
-    api::{GROUP, SecretKeyRef, ZenServer, label},
+    api::{GROUP, SecretKeyRef, ZenServer, annotation, label},
     auth::{
         keyring::{BadSecret, KEYSET_ENTRY, Keyring, PEPPER_ENTRY},
         keyset::Keyset,
+        upstream,
     },
     reconcile::plan::{Child, Entries, Live},
 };
@@ -28,6 +29,10 @@ pub const ADMIN_PORT: u16 = 8081;
 /// The volume, and the file in it, with what the server proves itself with at its provider.
 const CLIENT_SECRET: &str = "client-secret";
 const MOUNT: &str = "/var/run/zenop/provider";
+
+/// The volume of the ZenML server's home, and where it is.
+const SCRATCH: &str = "scratch";
+const SCRATCH_PATH: &str = "/zenml";
 
 /// The kind of the auth Secret.
 pub(super) fn auth_secret_resource() -> ApiResource {
@@ -130,12 +135,20 @@ pub(super) fn with_labels(mut body: Value) -> Value {
     body
 }
 
+/// Adds to a list in a body.
+fn push(body: &mut Value, list: &str, item: Value) {
+    if let Some(Value::Array(items)) = body.pointer_mut(list) {
+        items.push(item);
+    }
+}
+
 /// A server and what is set for all of them.
 pub(super) struct Parts<'a> {
     pub server: &'a ZenServer,
     pub settings: &'a Settings,
     /// Whether the pods get the secret for the provider, if there is one.
     pub provides_secret: bool,
+    pub environment: &'a Environment,
 }
 
 impl Parts<'_> {
@@ -245,7 +258,68 @@ impl Parts<'_> {
             }});
             spec.insert("volumes".into(), json!([volume]));
         }
+        if let Some(image) = &self.server.spec.image {
+            let scratch = json!({"name": SCRATCH, "emptyDir": {}});
+            push(&mut template, "/spec/containers", self.zenml(image));
+            match template.pointer("/spec/volumes") {
+                Some(_) => push(&mut template, "/spec/volumes", scratch),
+                None => {
+                    if let Some(Value::Object(spec)) = template.get_mut("spec") {
+                        spec.insert("volumes".into(), json!([scratch]));
+                    }
+                }
+            }
+            // Another value makes the pods anew.
+            let print = json!({(annotation::ENVIRONMENT): self.environment.print});
+            if let Some(Value::Object(meta)) = template.get_mut("metadata") {
+                meta.insert("annotations".into(), print);
+            }
+        }
         template
+    }
+
+    /// The ZenML server. The sidecar asks it how it is, as it listens to nobody else.
+    fn zenml(&self, image: &str) -> Value {
+        let (host, port) = upstream::ADDRESS.split_once(':').unwrap_or_default();
+        let probe = |path: &str, period: i32, failures: i32| {
+            json!({
+                "httpGet": {"path": path, "port": ADMIN_PORT, "scheme": "HTTP"},
+                "periodSeconds": period,
+                "timeoutSeconds": 10,
+                "failureThreshold": failures,
+            })
+        };
+        // Without a home that can be written, ZenML does not start.
+        let home = [("HOME", SCRATCH_PATH), ("ZENML_CONFIG_PATH", SCRATCH_PATH)];
+        let home = home.map(|(name, value)| json!({"name": name, "value": value}));
+        let env = home.iter().chain(&self.environment.variables);
+        json!({
+            "name": "zenml",
+            "image": image,
+            "command": ["uvicorn"],
+            "args": [
+                "zenml.zen_server.zen_server_api:app",
+                "--no-server-header",
+                "--proxy-headers",
+                format!("--forwarded-allow-ips={host}"),
+                format!("--host={host}"),
+                format!("--port={port}"),
+            ],
+            "env": env.collect::<Vec<_>>(),
+            // A start may be a migration.
+            "startupProbe": probe("/upstream/livez", 2, 300),
+            "readinessProbe": probe("/upstream/readyz", 5, 3),
+            "livenessProbe": probe("/upstream/livez", 15, 5),
+            "resources": {
+                "requests": {"cpu": "100m", "memory": "512Mi"},
+                "limits": {"memory": "2Gi"},
+            },
+            "volumeMounts": [{"name": SCRATCH, "mountPath": SCRATCH_PATH}],
+            "securityContext": {
+                "allowPrivilegeEscalation": false,
+                "capabilities": {"drop": ["ALL"]},
+            },
+        })
     }
 
     fn client_secret(&self) -> Option<&SecretKeyRef> {
@@ -288,12 +362,14 @@ impl Parts<'_> {
                 "readOnlyRootFilesystem": true,
             },
         });
+        if self.server.spec.image.is_some() {
+            let upstream = format!("--upstream=http://{}", upstream::ADDRESS);
+            push(&mut container, "/args", upstream.into());
+        }
         if self.client_secret().is_some() {
             let mount = json!({"name": CLIENT_SECRET, "mountPath": MOUNT, "readOnly": true});
             let file = format!("--client-secret-file={MOUNT}/{CLIENT_SECRET}");
-            if let Some(Value::Array(args)) = container.get_mut("args") {
-                args.push(file.into());
-            }
+            push(&mut container, "/args", file.into());
             if let Value::Object(fields) = &mut container {
                 fields.insert("volumeMounts".into(), json!([mount]));
             }

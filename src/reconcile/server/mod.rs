@@ -6,6 +6,7 @@
 //! Security Standard, with rights on this namespace's identities and their own two Secrets only.
 
 mod children;
+mod environment;
 pub mod readable;
 mod sealing;
 mod signing;
@@ -18,6 +19,7 @@ use zeroize::Zeroizing;
 
 use self::{
     children::{AuthSecret, Parts, auth_secret_resource, resources},
+    environment::{Environment, Making},
     sealing::Kept,
     signing::{Situation, Turn},
 };
@@ -26,6 +28,7 @@ use super::{
     error::{CallError, Invalid},
     foreign::Claim,
     plan::{Child, Entries, Fact, Live, Note, Plan, Verdict},
+    references::{Delivered, Leads, delivered},
 };
 use crate::{
     api::{
@@ -52,6 +55,12 @@ pub struct Observed {
     auth_secret: Option<Live>,
     passwords: Option<Live>,
     sealing: Option<Live>,
+    environment: Option<Live>,
+    /// What the environment refers to.
+    leads: Leads,
+    values: Delivered,
+    /// Read where there is an environment to be made.
+    keyring: Option<Arc<Keyring>>,
     /// Users who are no more, by their entries among the passwords.
     forgotten: Vec<String>,
     client_secret: Option<Live>,
@@ -65,6 +74,7 @@ pub struct Valid {
     auth_secret: Option<(Live, AuthSecret)>,
     passwords: Option<Live>,
     sealing: Option<Live>,
+    environment: Environment,
     forgotten: Vec<String>,
     /// The message, if the secret for the provider may not be used.
     withheld: Option<String>,
@@ -103,7 +113,21 @@ impl Reconciled for ZenServer {
             Some(passwords) => read.forgotten_users(self, passwords).await?,
             None => Vec::new(),
         };
+        let environment = read
+            .live(&secret, &namespace, &self.environment_secret_name())
+            .await?;
+        let env = self.spec.pod_template.env.iter();
+        let texts = env.map(|variable| variable.value.as_str());
+        let leads = Leads::look_up(read.views(), self, None, texts);
+        let keyring = match self.spec.image {
+            Some(_) => read.keyring(self).await?,
+            None => None,
+        };
         Ok(Observed {
+            values: delivered(read, leads.secrets()).await?,
+            environment,
+            leads,
+            keyring,
             auth_secret,
             passwords,
             sealing,
@@ -130,6 +154,7 @@ impl Reconciled for ZenServer {
             (&kind, &*self.auth_secret_name(), &seen.auth_secret),
             (&kind, &*self.passwords_secret_name(), &seen.passwords),
             (&kind, &*self.sealing_secret_name(), &seen.sealing),
+            (&kind, &*self.environment_secret_name(), &seen.environment),
         ];
         let claim = Claim {
             kind: "ZenServer",
@@ -140,6 +165,15 @@ impl Reconciled for ZenServer {
         for (resource, name, live) in secrets.into_iter().chain(others) {
             claim.check(&resource.kind, name, live.as_ref())?;
         }
+        let making = Making {
+            server: self,
+            leads: &seen.leads,
+            values: &seen.values,
+            keyring: seen.keyring.as_deref(),
+            live: seen.environment.as_ref(),
+            now,
+        };
+        let environment = making.environment();
         let auth_secret = check_auth_secret(self, seen.auth_secret, now)?;
         Ok(Valid {
             server: Arc::new(self.clone()),
@@ -147,6 +181,7 @@ impl Reconciled for ZenServer {
             auth_secret,
             passwords: seen.passwords,
             sealing: seen.sealing,
+            environment,
             forgotten: seen.forgotten,
             withheld: withheld(self, seen.client_secret.as_ref()),
             rest: seen.rest,
@@ -162,9 +197,11 @@ impl Reconciled for ZenServer {
             server: &valid.server,
             settings: &valid.settings,
             provides_secret: valid.withheld.is_none(),
+            environment: &valid.environment,
         };
         let pods = Pods::of(&valid);
-        let verdict = sealing.lost.unwrap_or_else(|| valid.verdict(&pods));
+        let held = sealing.lost.or_else(|| valid.environment.waits.clone());
+        let verdict = held.unwrap_or_else(|| valid.verdict(&pods));
         // No watch shows others' Secrets.
         let soon = valid.now.saturating_add(SignedDuration::from_secs(30));
         let look = valid.withheld.as_ref().and(soon.ok());
@@ -174,21 +211,11 @@ impl Reconciled for ZenServer {
         };
         let forgotten = valid.without_forgotten();
         let passwords = valid.server.passwords_secret_name();
-        let passwords = children::passwords_secret(&passwords, valid.passwords);
+        let passwords = children::passwords_secret(&passwords, valid.passwords.clone());
         let mut children = vec![auth.child, passwords];
         children.extend(sealing.child);
-        for (resource, live) in valid.rest {
-            let body = parts.body(&resource.kind);
-            let name = valid.server.name_any();
-            children.push(Child {
-                resource,
-                name,
-                body,
-                live,
-                create_only: false,
-                adopts: false,
-            });
-        }
+        children.extend(valid.environment.secret.clone());
+        children.extend(valid.rest(&parts));
         let writes = auth.is_new || auth.entry.is_some();
         let record = writes.then(|| ZenServerStatus {
             auth_secret: Some(auth.status),
@@ -210,15 +237,27 @@ impl Reconciled for ZenServer {
                 .into_iter()
                 .flatten()
                 .collect(),
-            prune: Vec::new(),
+            prune: valid.environment.doomed.iter().cloned().collect(),
             restarts: Vec::new(),
             verdict,
-            facts: std::iter::once(pods.available()).chain(insecure).collect(),
+            facts: [
+                Some(pods.available()),
+                insecure,
+                valid.environment.fact.clone(),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
             notes,
-            deadline: [look, sealing.deadline, Some(auth.turn.deadline)]
-                .into_iter()
-                .flatten()
-                .min(),
+            deadline: [
+                look,
+                sealing.deadline,
+                valid.environment.deadline,
+                Some(auth.turn.deadline),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
             status,
         }
     }
@@ -366,6 +405,23 @@ struct Secrets {
 }
 
 impl Valid {
+    /// What the server is made of besides Secrets. Its pods stay as they are while something is missing
+    /// that they are made of.
+    fn rest(&self, parts: &Parts<'_>) -> Vec<Child> {
+        let waits = self.environment.waits.is_some();
+        let rest = self.rest.iter();
+        let rest = rest.filter(|(resource, _)| !waits || resource.kind != "Deployment");
+        let child = |(resource, live): &(ApiResource, Option<Live>)| Child {
+            resource: resource.clone(),
+            name: self.server.name_any(),
+            body: parts.body(&resource.kind),
+            live: live.clone(),
+            create_only: false,
+            adopts: false,
+        };
+        rest.map(child).collect()
+    }
+
     /// What stood for the passwords of users who are no more goes.
     fn without_forgotten(&self) -> Option<Entries> {
         let passwords = self

@@ -82,7 +82,8 @@ pub async fn run(config: OperatorConfig) -> anyhow::Result<()> {
         clock::now,
     );
     registry.register_collector(Box::new(census));
-    admin::serve(config.admin_listen, registry, watches.readiness()).await?;
+    let readiness = watches.readiness();
+    admin::serve(config.admin_listen, registry, readiness, Vec::new()).await?;
     // Who does not know the cluster yet has no business to lead.
     tokio::select! {
         () = watches.synced() => {}

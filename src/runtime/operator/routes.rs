@@ -160,6 +160,7 @@ impl Routes {
     /// A server changed: itself, and when its address or secrets did, its accounts and keys.
     pub fn server(&self, seen: &Seen<ZenServer>) {
         let server = seen.object();
+        self.refers(seen);
         if self.asks(seen) {
             self.servers.send(ObjectRef::from_obj(&**server));
         }

@@ -10,6 +10,7 @@ mod delivery;
 mod devices;
 mod drift;
 mod edits;
+mod environment;
 mod gitops;
 mod given;
 mod leaders;

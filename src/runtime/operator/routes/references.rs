@@ -60,7 +60,7 @@ impl Routes {
     }
 
     /// The secrets that something refers to, or did before, look who does.
-    fn refers<K: Refers>(&self, seen: &Seen<K>) {
+    pub(super) fn refers<K: Refers>(&self, seen: &Seen<K>) {
         for name in self.views.referrers.note(seen) {
             for secret in self.views.secret_names.claimants(&name) {
                 self.declared.send(secret);
@@ -76,6 +76,7 @@ impl Routes {
                 "ZenComponent" => self
                     .components
                     .send(ObjectRef::new(&object).within(namespace)),
+                "ZenServer" => self.servers.send(ObjectRef::new(&object).within(namespace)),
                 _ => self
                     .declared
                     .send(ObjectRef::new(&object).within(namespace)),

@@ -1,13 +1,13 @@
 //! Stories of components and of secrets that they refer to.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use serde_json::{Value, json};
-use zenop::api::{ZenComponent, ZenSecret};
+use zenop::api::{ZenComponent, ZenSecret, condition, reason};
 
 use super::secrets::vault;
-use crate::support::{Site, component, entry, ready, secret, with};
+use crate::support::{Site, component, entry, ready, says, secret, with};
 
 /// What a component refers to.
 pub fn login(key: &str) -> Value {
@@ -54,4 +54,27 @@ pub async fn come(site: &Site) -> Result<()> {
 pub async fn change(site: &Site) -> Result<()> {
     site.apply(&login("other")).await?;
     is_ready(site, "another").await
+}
+
+/// The secret is deleted in use, and then the component.
+pub async fn part(site: &Site) -> Result<()> {
+    is_ready(site, "theirs").await?;
+    let login: ZenSecret = site.api().get("login").await?;
+    site.delete::<ZenSecret>("login").await?;
+    let in_use = says::<ZenSecret>(condition::IN_USE, "True", reason::IN_USE);
+    site.until("login", "in use", in_use).await?;
+    let made: Secret = site.api().get("tracker-attributes").await?;
+    site.delete::<ZenComponent>("tracker").await?;
+    let uid = login.uid().context("no uid")?;
+    site.until_gone::<ZenSecret>("login", &uid).await?;
+    let uid = made.uid().context("no uid")?;
+    site.until_gone::<Secret>("tracker-attributes", &uid)
+        .await?;
+    let left: Secret = site.api().get("login").await?;
+    ensure!(left.owner_references().is_empty(), "still owned");
+    ensure!(
+        entry(&left, "dsn").as_deref() == Some("x:theirs@db"),
+        "another value"
+    );
+    Ok(())
 }

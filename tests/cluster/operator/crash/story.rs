@@ -61,6 +61,8 @@ pub enum Story {
     Refer,
     /// The secret that a component refers to gets another value.
     Follow,
+    /// A secret in use is deleted, and then the component that uses it; what was delivered is to stay.
+    Part,
 }
 
 /// How a story ends, or how it is before it begins.
@@ -86,7 +88,7 @@ const OVERLAP: Scene = Scene {
 };
 
 impl Story {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Create,
         Self::Replace,
         Self::Rotate,
@@ -107,6 +109,7 @@ impl Story {
         Self::Reseal,
         Self::Refer,
         Self::Follow,
+        Self::Part,
     ];
 
     /// What is there when the operator starts; settled as [`ONE`], if anything is.
@@ -123,7 +126,7 @@ impl Story {
             }
             Self::Restore => vec![forgiving("1h"), account("ci"), key("main")],
             Self::SignAnew => vec![signing("1"), account("ci"), key("main")],
-            Self::Follow => [
+            Self::Follow | Self::Part => [
                 vec![components::values()],
                 all(key("main")),
                 vec![components::login("pass"), components::tracker()],
@@ -168,6 +171,7 @@ impl Story {
             }
             Self::Refer => return components::come(site).await,
             Self::Follow => return components::change(site).await,
+            Self::Part => return components::part(site).await,
             Self::Secret => return secrets::come(site).await,
             Self::Draw => vec![secrets::another()],
             Self::Move => vec![secrets::moved()],
@@ -201,7 +205,7 @@ impl Story {
             Self::Create | Self::Retain | Self::Restore => ONE,
             Self::Users | Self::SignAnew | Self::Revoke => ONE,
             Self::Secret | Self::Draw | Self::Move | Self::Forget | Self::Reseal => ONE,
-            Self::Refer | Self::Follow => ONE,
+            Self::Refer | Self::Follow | Self::Part => ONE,
             Self::Replace | Self::Rotate | Self::Given | Self::Verifier => OVERLAP,
             Self::Retire => Scene {
                 accepted: &[2],
@@ -220,7 +224,7 @@ impl Story {
     pub fn secrets_before(self) -> &'static [&'static str] {
         match self {
             Self::Draw | Self::Move | Self::Forget => &["token"],
-            Self::Follow => &["login"],
+            Self::Follow | Self::Part => &["login"],
             _ => &[],
         }
     }

@@ -1,0 +1,280 @@
+//! The environment of the ZenML server with values of secrets in it, on a real API server.
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Container, EnvVar, Secret},
+};
+use kube::ResourceExt;
+use serde_json::{Value, json};
+use zenop::api::{ZenSecret, ZenServer, annotation, condition, reason};
+
+use super::components::{login, vault};
+use crate::support::{
+    Site, entry, garbage_collector, message, ready, says, server, site, stalled, waiting, with,
+};
+
+/// A server with a ZenML server behind it that has this environment.
+fn served(env: Value) -> Value {
+    let server = with(server("prod"), "spec.image", json!("zenml-server:test"));
+    with(server, "spec.podTemplate", json!({"env": env}))
+}
+
+fn database() -> Value {
+    json!([
+        {"name": "ZENML_STORE_URL", "value": "mysql://{{db.user}}:{{ db.pass }}@mysql.db.svc/zenml"},
+        {"name": "ZENML_LOGGING_VERBOSITY", "value": "WARN"},
+    ])
+}
+
+fn containers(deployment: &Deployment) -> &[Container] {
+    let spec = deployment.spec.template.spec.as_ref();
+    spec.map_or(&[], |spec| &spec.containers)
+}
+
+fn zenml(deployment: &Deployment) -> Option<&Container> {
+    containers(deployment)
+        .iter()
+        .find(|one| one.name == "zenml")
+}
+
+/// What stands for the environment's secret part in the pods.
+fn print(deployment: &Deployment) -> Option<&String> {
+    let template = &deployment.spec.template;
+    let annotations = template.metadata.as_ref()?.annotations.as_ref()?;
+    annotations.get(annotation::ENVIRONMENT)
+}
+
+fn variable<'a>(container: &'a Container, name: &str) -> Option<&'a EnvVar> {
+    container.env.iter().flatten().find(|one| one.name == name)
+}
+
+/// The server waits for what it refers to, and says so in both of its conditions.
+async fn waits(site: &Site, why: &str) -> Result<String> {
+    let unresolved = says::<ZenServer>(condition::REFERENCES_RESOLVED, "False", why);
+    let both = |server: &ZenServer| unresolved(server) && waiting(why)(server);
+    let server = site.until("prod", "waiting for a value", both).await?;
+    Ok(message(&server, condition::REFERENCES_RESOLVED))
+}
+
+async fn stored(site: &Site, url: &str) -> Result<Secret> {
+    let is = |secret: &Secret| entry(secret, "ZENML_STORE_URL").as_deref() == Some(url);
+    site.until("prod-environment", "with the values", is).await
+}
+
+#[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
+async fn it_is_made_of_values_and_follows_them() -> Result<()> {
+    garbage_collector().await?;
+    site("environment", async |site| {
+        let _operator = site.operator().await?;
+        site.apply(&served(database())).await?;
+        let said = waits(site, reason::SECRET_MISSING).await?;
+        ensure!(
+            said.contains(
+                "spec.podTemplate.env[ZENML_STORE_URL]: {{db.user}}: there is no secret db"
+            ),
+            "{said}"
+        );
+        ensure!(
+            site.api::<Deployment>().get_opt("prod").await?.is_none(),
+            "pods without a database"
+        );
+
+        // Any order of apply works; what is there already is not enough.
+        site.apply(&vault(json!({"user": "ana", "pass": "s3cret"})))
+            .await?;
+        site.apply(&login("db", &["user"])).await?;
+        waits(site, reason::KEY_MISSING).await?;
+        site.apply(&login("db", &["user", "pass"])).await?;
+        let resolved = says::<ZenServer>(condition::REFERENCES_RESOLVED, "True", reason::RESOLVED);
+        site.until("prod", "with all values", &resolved).await?;
+        stored(site, "mysql://ana:s3cret@mysql.db.svc/zenml").await?;
+        let has_zenml = |deployment: &Deployment| zenml(deployment).is_some();
+        let deployment = site.until("prod", "with a ZenML server", has_zenml).await?;
+        let container = zenml(&deployment).context("no container")?;
+        let url = variable(container, "ZENML_STORE_URL").context("no URL")?;
+        let from = url
+            .value_from
+            .as_ref()
+            .and_then(|from| from.secret_key_ref.as_ref());
+        ensure!(url.value.is_none() && from.is_some_and(|from| from.name == "prod-environment"));
+        let verbosity = variable(container, "ZENML_LOGGING_VERBOSITY").context("no verbosity")?;
+        ensure!(verbosity.value.as_deref() == Some("WARN"), "{verbosity:?}");
+        let arguments = container.args.iter().flatten();
+        ensure!(
+            arguments.into_iter().any(|one| one == "--host=127.0.0.1"),
+            "open to the network"
+        );
+        let whole = serde_json::to_string(&deployment)?;
+        ensure!(
+            !whole.contains("s3cret"),
+            "a value stands in the Deployment"
+        );
+        let before = print(&deployment).cloned();
+        ensure!(before.is_some());
+
+        // Another value makes the pods anew; it is asked for by nobody.
+        site.apply(&vault(json!({"user": "ana", "pass": "other"})))
+            .await?;
+        stored(site, "mysql://ana:other@mysql.db.svc/zenml").await?;
+        let is_new =
+            |deployment: &Deployment| print(deployment).is_some_and(|p| Some(p) != before.as_ref());
+        site.until("prod", "with another print", is_new).await?;
+
+        // A value that goes leaves the pods as they are.
+        let generation = site
+            .api::<Deployment>()
+            .get("prod")
+            .await?
+            .metadata
+            .generation;
+        site.apply(&served(
+            json!([{"name": "ZENML_STORE_URL", "value": "{{db.nope}}"}]),
+        ))
+        .await?;
+        waits(site, reason::KEY_MISSING).await?;
+        ensure!(
+            site.api::<Deployment>()
+                .get("prod")
+                .await?
+                .metadata
+                .generation
+                == generation
+        );
+        site.apply(&served(
+            json!([{"name": "ZENML_STORE_URL", "value": "{{db"}]),
+        ))
+        .await?;
+        site.until::<ZenServer>(
+            "prod",
+            "told of half a reference",
+            stalled(reason::MALFORMED_REFERENCE),
+        )
+        .await?;
+        site.apply(&served(database())).await?;
+        site.until("prod", "with all values", &resolved).await?;
+
+        // It uses the secret, which therefore waits to be deleted.
+        let uid = site
+            .api::<ZenSecret>()
+            .get("db")
+            .await?
+            .uid()
+            .context("no uid")?;
+        site.delete::<ZenSecret>("db").await?;
+        let in_use = says::<ZenSecret>(condition::IN_USE, "True", reason::IN_USE);
+        let held = site.until("db", "in use", in_use).await?;
+        let said = message(&held, condition::IN_USE);
+        ensure!(said.contains("ZenServer prod"), "{said}");
+
+        // Without a ZenML server nothing of its environment stays.
+        let environment = site.api::<Secret>().get("prod-environment").await?;
+        let environment = environment.uid().context("no uid")?;
+        site.apply(&server("prod")).await?;
+        site.until_gone::<Secret>("prod-environment", &environment)
+            .await?;
+        site.until_gone::<ZenSecret>("db", &uid).await?;
+        let alone = |deployment: &Deployment| containers(deployment).len() == 1;
+        site.until("prod", "without a ZenML server", alone).await?;
+        site.until::<ZenServer>("prod", "without references", |server| {
+            message(server, condition::REFERENCES_RESOLVED).is_empty()
+        })
+        .await
+        .map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_zenop_sets_itself_is_derived_and_made_again() -> Result<()> {
+    site("derived", async |site| {
+        let _operator = site.operator().await?;
+        site.apply(&served(
+            json!([{"name": "ZENML_STORE_URL", "value": "sqlite:////tmp/zenml.db"}]),
+        ))
+        .await?;
+        let made = stored_secrets(site, None).await?;
+        ensure!(
+            entry(&made, "ZENML_STORE_URL").is_none(),
+            "what is plain is no secret"
+        );
+        let values: Vec<_> = ["ZENML_SERVER_JWT_SECRET_KEY", "ZENML_DEFAULT_USER_PASSWORD"]
+            .into_iter()
+            .chain(["ZENML_SECRETS_STORE_ENCRYPTION_KEY"])
+            .map(|name| entry(&made, name).context(name))
+            .collect::<Result<_>>()?;
+        ensure!(
+            values.iter().all(|value| value.len() == 64),
+            "not 256 bits in hex"
+        );
+        ensure!(values[0] != values[1] && values[1] != values[2] && values[0] != values[2]);
+
+        // Lost: what it encrypted can still be read.
+        let uid = made.uid().context("no uid")?;
+        site.delete::<Secret>("prod-environment").await?;
+        let again = stored_secrets(site, Some(&uid)).await?;
+        ensure!(again.data == made.data, "other secrets than before");
+        Ok(())
+    })
+    .await
+}
+
+/// The Secret, once it is another than that.
+async fn stored_secrets(site: &Site, than: Option<&str>) -> Result<Secret> {
+    let is_other = |secret: &Secret| than.is_none() || secret.metadata.uid.as_deref() != than;
+    site.until("prod-environment", "made", is_other).await
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_refused() -> Result<()> {
+    site("refused", async |site| {
+        let _operator = site.operator().await?;
+        let one = |name: &str, value: &str| {
+            let mut env = database();
+            if let Some(all) = env.as_array_mut() {
+                all.push(json!({"name": name, "value": value}));
+            }
+            served(env)
+        };
+        let env_alone = with(
+            server("prod"),
+            "spec.podTemplate",
+            json!({"env": database()}),
+        );
+        let image_alone = with(server("prod"), "spec.image", json!("zenml-server:test"));
+        for (object, why) in [
+            (env_alone, "image and podTemplate.env go together"),
+            (image_alone, "ZENML_STORE_URL"),
+            (
+                one("ZENML_SERVER_AUTH_SCHEME", "NO_AUTH"),
+                "set by zenop itself",
+            ),
+            (
+                one("ZENML_SERVER_JWT_SECRET_KEY", "{{db.pass}}"),
+                "set by zenop itself",
+            ),
+            (one("SLACK_TOKEN", "xoxb"), "belongs in a ZenSecret"),
+            (
+                one("A_URL", "mysql://u:p@h/d"),
+                "a password belongs in a ZenSecret",
+            ),
+            (one("NO-NAME", "x"), "should match"),
+        ] {
+            match site.apply(&object).await {
+                Ok(_) => bail!("taken: {object}"),
+                Err(error) => ensure!(format!("{error:#}").contains(why), "{error:#}"),
+            }
+        }
+        // What only looks like it is taken.
+        let fine = one("SLACK_TOKEN", "{{slack.token}}");
+        site.apply(&fine).await?;
+        site.apply(&one("A_URL", "https://h/d:e@f")).await?;
+        ensure!(
+            !ready(&site.api::<ZenServer>().get("prod").await?),
+            "ready without values"
+        );
+        Ok(())
+    })
+    .await
+}
