@@ -26,6 +26,18 @@ const PERMISSIONS: &str = "accelerometer=(), autoplay=(), camera=(), encrypted-m
      sync-xhr=(), usb=()";
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 
+/// The headers that are decided upon here.
+const NAMES: [HeaderName; 8] = [
+    SERVER,
+    STRICT_TRANSPORT_SECURITY,
+    X_FRAME_OPTIONS,
+    X_CONTENT_TYPE_OPTIONS,
+    CONTENT_SECURITY_POLICY,
+    REFERRER_POLICY,
+    CACHE_CONTROL,
+    PERMISSIONS_POLICY,
+];
+
 /// The headers, made once for each change of the settings.
 #[derive(Debug, Default)]
 pub(in crate::http) struct SecureHeaders {
@@ -57,6 +69,24 @@ impl SecureHeaders {
         // The fewer headers go into the map of the more.
         let own = mem::replace(response.headers_mut(), (*headers).clone());
         response.headers_mut().extend(own);
+    }
+
+    /// Takes out of an answer that is passed on what is said here in its place. What a page loads and
+    /// how long it may be kept only who made it knows, unless the settings say it.
+    pub(in crate::http) fn take_over(
+        &self,
+        settings: Option<Arc<Settings>>,
+        answer: &mut HeaderMap,
+    ) {
+        let chosen = settings.as_ref().map(|settings| &settings.headers);
+        let is_said = |name: &HeaderName| match *name {
+            CONTENT_SECURITY_POLICY => chosen.is_some_and(|chosen| chosen.csp.is_some()),
+            CACHE_CONTROL => chosen.is_some_and(|chosen| chosen.cache.is_some()),
+            _ => true,
+        };
+        for name in NAMES.iter().filter(|name| is_said(name)) {
+            answer.remove(name);
+        }
     }
 
     fn of(&self, settings: Option<Arc<Settings>>) -> Arc<HeaderMap> {

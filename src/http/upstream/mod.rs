@@ -7,6 +7,7 @@
 mod ids;
 mod people;
 mod token;
+mod way;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -17,9 +18,11 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri,
         header::{
-            ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE, EXPECT, FORWARDED,
-            HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SERVER, SET_COOKIE, TE, TRAILER,
-            TRANSFER_ENCODING, UPGRADE,
+            ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
+            ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+            ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CONNECTION,
+            CONTENT_TYPE, COOKIE, EXPECT, FORWARDED, HOST, LOCATION, ORIGIN, PROXY_AUTHENTICATE,
+            PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
         },
     },
     response::IntoResponse,
@@ -33,6 +36,8 @@ use super::{
     extract::{ClientAddress, RequestId},
 };
 use crate::auth::token::Workload;
+
+use way::Way;
 
 pub(super) use people::People;
 
@@ -72,35 +77,53 @@ const OF_ONE_HOP: [HeaderName; 8] = [
 ];
 
 /// What a client says to us, or says about itself to no effect.
-const FOR_US: [HeaderName; 9] = [
+const FOR_US: [HeaderName; 10] = [
     ACCEPT_ENCODING,
     AUTHORIZATION,
     COOKIE,
     EXPECT,
     FORWARDED,
     HOST,
+    ORIGIN,
     HeaderName::from_static("x-csrf-token"),
     HeaderName::from_static("x-forwarded-host"),
     HeaderName::from_static("x-forwarded-proto"),
+];
+
+/// What the server says to browsers, who are to hear it from us: cookies, and which pages of others may
+/// read this.
+const OF_THE_SERVER: [HeaderName; 7] = [
+    SET_COOKIE,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    ACCESS_CONTROL_ALLOW_HEADERS,
+    ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS,
+    ACCESS_CONTROL_MAX_AGE,
 ];
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// What is in no row of the table.
 pub(super) async fn beyond(State(app): State<App>, request: Request) -> axum::response::Response {
-    let is_api = request.uri().path().starts_with("/api/");
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    match (app.upstream(), is_api, reads) {
-        (Some(_), true, _) => {
+    // ZenML serves its dashboard under every path, so an unknown path knows GET.
+    let reads_only = Refusal::Method(HeaderValue::from_static("GET"));
+    if app.upstream().is_none() {
+        let refusal = match *request.method() {
+            Method::GET => Refusal::NotFound,
+            _ => reads_only,
+        };
+        return refusal.into_response();
+    }
+    match Way::of(request.method(), request.uri().path()) {
+        Way::Account => {
             let access = Access::Account;
             let handler = pass;
             Guarded { access, handler }.call(request, app).await
         }
-        // The dashboard's files are everybody's.
-        (Some(_), false, true) => pass(State(app), request).await.into_response(),
-        (None, _, true) if *request.method() == Method::GET => Refusal::NotFound.into_response(),
-        // ZenML serves its dashboard under every path, so an unknown path knows GET.
-        _ => Refusal::Method(HeaderValue::from_static("GET")).into_response(),
+        Way::Nobody => pass(State(app), request).await.into_response(),
+        Way::NoWay => Refusal::NotFound.into_response(),
+        Way::ReadsOnly => reads_only.into_response(),
     }
 }
 
@@ -163,7 +186,9 @@ pub(super) async fn pass(
         app.people().forget(ours);
         return Err(Refusal::NoUpstream);
     }
-    strip(&mut parts.headers, &[SERVER, SET_COOKIE]);
+    strip(&mut parts.headers, &OF_THE_SERVER);
+    app.headers().take_over(app.settings(), &mut parts.headers);
+    point_here(&mut parts.headers);
     let body = match is_json(&parts.headers) {
         true => Arc::clone(&swaps.to_ours).body(body),
         false => body,
@@ -183,6 +208,21 @@ fn strip(headers: &mut HeaderMap, others: &[HeaderName]) {
     for name in OF_ONE_HOP.iter().chain(others).chain(&named) {
         headers.remove(name);
     }
+}
+
+/// The server redirects to its own address, which nobody else can reach.
+fn point_here(headers: &mut HeaderMap) {
+    let there = headers
+        .get(LOCATION)
+        .and_then(|there| there.to_str().ok()?.parse::<Uri>().ok());
+    let Some(there) = there.filter(|there| there.authority().is_some()) else {
+        return;
+    };
+    let path = there.path_and_query().map_or("/", |path| path.as_str());
+    match HeaderValue::from_str(path) {
+        Ok(here) => headers.insert(LOCATION, here),
+        Err(_) => headers.remove(LOCATION),
+    };
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

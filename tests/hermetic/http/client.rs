@@ -17,7 +17,7 @@ use tower::ServiceExt;
 use uuid::Uuid;
 use zenop::{
     auth::api_key::ApiKey,
-    http::{App, Options},
+    http::{App, Ground, Options, Upstream},
     store::{MemoryStore, State},
 };
 
@@ -43,6 +43,19 @@ impl Server {
     }
 
     pub fn with(options: Options, clock: fn() -> Timestamp) -> Self {
+        Self::made(options, clock, None)
+    }
+
+    /// Before a ZenML server.
+    pub fn before(upstream: Arc<dyn Upstream>) -> Self {
+        Self::made(Options::default(), now, Some(upstream))
+    }
+
+    fn made(
+        options: Options,
+        clock: fn() -> Timestamp,
+        upstream: Option<Arc<dyn Upstream>>,
+    ) -> Self {
         let store = Arc::new(support::empty());
         let mut made = None;
         store.change(|state| {
@@ -51,7 +64,11 @@ impl Server {
         });
         let (account, key) = made.unwrap();
         let mut registry = Registry::default();
-        let app = App::new(support::ground(&store, clock), &mut registry, options);
+        let ground = Ground {
+            upstream,
+            ..support::ground(&store, clock)
+        };
+        let app = App::new(ground, &mut registry, options);
         Self {
             router: app.router(),
             store,

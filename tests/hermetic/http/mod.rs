@@ -28,6 +28,7 @@ mod sockets;
 mod timing;
 mod tokens;
 mod transport;
+mod upstream;
 mod users;
 
 use crate::support;
