@@ -105,6 +105,9 @@ pub mod condition {
     pub const AVAILABLE: &str = "Available";
     /// The server does something that `allowInsecure` had to be set for. Present only then.
     pub const INSECURE: &str = "Insecure";
+    /// Nobody said that the API server encrypts Secrets where it stores them, and nobody who is only its
+    /// client can see it. Present only then.
+    pub const ENCRYPTION_AT_REST_UNKNOWN: &str = "EncryptionAtRestUnknown";
 }
 
 /// Condition reasons. Stable: people alert on them.
@@ -190,6 +193,8 @@ pub mod reason {
     pub const AWAITING_ACTIVATION: &str = "AwaitingActivation";
     /// The time to choose a password is over.
     pub const ACTIVATION_EXPIRED: &str = "ActivationExpired";
+    /// Nobody said so.
+    pub const NOT_STATED: &str = "NotStated";
     /// The server asks nobody who they are.
     pub const NO_AUTHENTICATION: &str = "NoAuthentication";
     /// The server asks its provider by a connection that others can change.

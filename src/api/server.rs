@@ -73,6 +73,11 @@ pub struct ZenServerSpec {
     #[schemars(range(min = 0, max = 50))]
     pub replicas: Option<i32>,
 
+    /// No pod runs, whatever `replicas` and autoscalers say; data and keys are kept, and what is revoked
+    /// meanwhile stays so.
+    #[serde(default)]
+    pub suspend: bool,
+
     /// Where clients reach the server, written to the delivered Secrets; no slash at the end.
     /// Default: the address of its Service in the cluster.
     /// Example: `https://zenml.example.org`.
@@ -656,7 +661,8 @@ pub struct ZenServerStatus {
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
 
-    /// Ready, Reconciling, Stalled, Available, Conflict, Insecure.
+    /// Ready, Reconciling, Stalled, Available, Conflict, ReferencesResolved, Insecure,
+    /// `EncryptionAtRestUnknown`.
     #[serde(default)]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,

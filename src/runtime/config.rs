@@ -100,6 +100,10 @@ pub struct OperatorConfig {
     #[arg(long, default_value = "1h", value_parser = duration)]
     pub resync: Duration,
 
+    /// Says that the API server encrypts Secrets where it stores them, which cannot be seen from here.
+    #[arg(long)]
+    pub secrets_encrypted_at_rest: bool,
+
     /// A metric for each ZenAPIKey, by namespace and name: when it dies.
     #[arg(long)]
     pub metrics_per_key: bool,

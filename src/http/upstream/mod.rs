@@ -122,7 +122,7 @@ pub(super) async fn beyond(State(app): State<App>, request: Request) -> axum::re
             Guarded { access, handler }.call(request, app).await
         }
         Way::Nobody => pass(State(app), request).await.into_response(),
-        Way::NoWay => Refusal::NotFound.into_response(),
+        Way::Closed => Refusal::NotFound.into_response(),
         Way::ReadsOnly => reads_only.into_response(),
     }
 }

@@ -38,6 +38,9 @@ use crate::{
 /// The longest answer about people that is read, in bytes.
 const MAX_ANSWER: usize = 4 << 20;
 
+/// How long one may take.
+const ANSWER: Duration = Duration::from_secs(15);
+
 /// How many of a list are asked for at once.
 const PAGE: usize = 100;
 
@@ -421,10 +424,17 @@ async fn ask(
         None => request.body(Body::empty()),
     };
     let request = request.map_err(|_| Trouble::Unreadable)?;
-    let answer = upstream.send(request).await?;
-    let status = answer.status();
-    let bytes = to_bytes(answer.into_body(), MAX_ANSWER).await;
-    let bytes = bytes.map_err(|_| Trouble::Unreadable)?;
+    let asked = async {
+        let answer = upstream.send(request).await?;
+        let status = answer.status();
+        let bytes = to_bytes(answer.into_body(), MAX_ANSWER).await;
+        Ok((status, bytes.map_err(|_| Trouble::Unreadable)?))
+    };
+    let asked = tokio::time::timeout(ANSWER, asked).await;
+    let (status, bytes) = asked.unwrap_or_else(|_| {
+        let slow = "it takes too long".to_owned();
+        Err(Trouble::Unreachable(Unreachable(slow)))
+    })?;
     if !status.is_success() {
         let path = path.to_owned();
         return Err(Trouble::Refused {
@@ -455,23 +465,24 @@ impl App {
             return;
         }
         let mut changed = self.store().changed();
-        let mut is_first = true;
+        let mut is_whole = true;
         loop {
-            let next = match self.people().agree(self, is_first).await {
-                Ok(()) => {
-                    is_first = false;
-                    RESYNC
-                }
+            let agreed = self.people().agree(self, is_whole).await;
+            let next = match &agreed {
+                Ok(()) => RESYNC,
                 Err(why) => {
                     tracing::debug!(error = %why, "people of the ZenML server are not as ours yet");
                     AGAIN
                 }
             };
-            // What it ends by is another round.
             match tokio::time::timeout(next, changed.changed()).await {
                 Ok(Err(_)) => return,
-                Ok(Ok(())) => tokio::time::sleep(GATHER).await,
-                Err(_) => is_first = next == RESYNC || is_first,
+                Ok(Ok(())) => {
+                    is_whole &= agreed.is_err();
+                    tokio::time::sleep(GATHER).await;
+                }
+                // Nothing changed here for a while; it may have there.
+                Err(_) => is_whole = true,
             }
             changed.mark_unchanged();
         }
@@ -479,9 +490,9 @@ impl App {
 }
 
 impl People {
-    /// One round: who is here is there, who went is gone; at first, who is there and not here is let
-    /// in no more.
-    async fn agree(&self, app: &App, is_first: bool) -> Result<(), Trouble> {
+    /// One round: who is here is there, who went is gone; and in a whole one, who is there and not here
+    /// is let in no more.
+    async fn agree(&self, app: &App, is_whole: bool) -> Result<(), Trouble> {
         let ours: Vec<(Uuid, Traits)> = {
             let view = app.view().map_err(|_| Trouble::Unavailable)?;
             let users = view.directory.users().map(|user| user.id);
@@ -518,7 +529,7 @@ impl People {
                 set => drop(set?),
             }
         }
-        match is_first {
+        match is_whole {
             true => self.shut_out(app, &ours).await,
             false => Ok(()),
         }

@@ -11,7 +11,7 @@ pub(super) enum Way {
     /// It is passed on as nobody's: the dashboard's files, and what proves itself by its own.
     Nobody,
     /// It is answered here, or by nobody.
-    NoWay,
+    Closed,
     /// A path that only reads are known of.
     ReadsOnly,
 }
@@ -40,13 +40,13 @@ impl Way {
     /// that could be read in two ways has none.
     pub(super) fn of(method: &Method, path: &str) -> Self {
         let Some(segments) = segments(path) else {
-            return Self::NoWay;
+            return Self::Closed;
         };
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         let reads = matches!(*method, Method::GET | Method::HEAD);
         match segments.as_slice() {
-            ["api", _, family, ..] if OURS.contains(family) => Self::NoWay,
-            ["api", _, "workspaces" | "projects", _, "secrets", ..] => Self::NoWay,
+            ["api", _, family, ..] if OURS.contains(family) => Self::Closed,
+            ["api", _, "workspaces" | "projects", _, "secrets", ..] => Self::Closed,
             // Who brings one of its download tokens, or signs what it sends, is asked by the server.
             ["api", "v1", "artifact_versions", _, "data"]
             | ["api", "v1", "pipeline_snapshots", _, "code"]
@@ -113,7 +113,7 @@ mod tests {
             "*",
             "",
         ] {
-            assert_eq!(way(path), Way::NoWay, "{path}");
+            assert_eq!(way(path), Way::Closed, "{path}");
         }
     }
 

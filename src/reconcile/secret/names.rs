@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 
 use crate::{
     api::{OwnerRef, ZenSecret},
-    reconcile::{namesake::Name, watch::Seen},
+    reconcile::{echo::Uid, namesake::Name, watch::Seen},
 };
 
 /// The names that ZenSecrets want, by server. Clones are the same index.
@@ -21,30 +21,23 @@ pub struct SecretNames(Arc<RwLock<Index>>);
 #[derive(Default)]
 struct Index {
     by_name: HashMap<SecretName, Vec<Claimant>>,
-    wanted: HashMap<Arc<str>, SecretName>,
+    wanted: HashMap<Uid, SecretName>,
 }
 
-/// A name of a server, in any scope.
+/// A name of a server, in any scope: namespace and server, which have no slash in them, and the name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SecretName {
-    namespace: Arc<str>,
-    server: Arc<str>,
-    name: Arc<str>,
-}
+pub struct SecretName(Arc<str>);
 
 impl SecretName {
     /// This name of this server of this namespace.
     pub fn new(namespace: &str, server: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.into(),
-            server: server.into(),
-            name: name.into(),
-        }
+        Self(format!("{namespace}/{server}/{name}").into())
     }
 
     /// The namespace of the server.
     pub fn namespace(&self) -> &str {
-        &self.namespace
+        let namespace = self.0.split_once('/');
+        namespace.map_or("", |(namespace, _)| namespace)
     }
 
     /// The name that a secret wants.
@@ -58,23 +51,24 @@ impl SecretName {
 #[derive(Clone, PartialEq, Eq)]
 struct Claimant {
     /// Who was first; every observer agrees.
-    seniority: (Option<Time>, Arc<str>),
+    seniority: (Option<Time>, Box<str>),
     object: Box<str>,
     /// Whose alone it is; nobody's in scope `Workspace`.
-    owner: Option<OwnerRef>,
+    owner: Option<Box<OwnerRef>>,
 }
 
 impl Claimant {
-    fn of(secret: &ZenSecret, uid: Arc<str>) -> Self {
+    fn of(secret: &ZenSecret) -> Self {
+        let uid = secret.metadata.uid.as_deref().unwrap_or_default();
         Self {
-            seniority: (secret.creation_timestamp(), uid),
+            seniority: (secret.creation_timestamp(), uid.into()),
             object: secret.name_any().into(),
-            owner: secret.owner().cloned(),
+            owner: secret.owner().cloned().map(Box::new),
         }
     }
 
     fn is_in_scope_of(&self, owner: Option<&OwnerRef>) -> bool {
-        match (&self.owner, owner) {
+        match (self.owner.as_deref(), owner) {
             (None, None) => true,
             (Some(one), Some(other)) => one.may_be(other),
             (Some(_), None) | (None, Some(_)) => false,
@@ -87,13 +81,13 @@ impl SecretNames {
     /// the change concerns them.
     pub fn note(&self, seen: &Seen<ZenSecret>) -> Vec<ObjectRef<ZenSecret>> {
         let secret = seen.object();
-        let uid: Arc<str> = secret.metadata.uid.as_deref().unwrap_or_default().into();
+        let uid = secret.metadata.uid.as_deref().unwrap_or_default();
         let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
         let mut index = self.0.write();
-        let before = index.take(&uid);
+        let before = index.take(uid);
         let mut concerned: Vec<Box<str>> = Vec::new();
         let is_there = matches!(seen, Seen::Changed(_));
-        let now = is_there.then(|| (SecretName::of(secret), Claimant::of(secret, uid)));
+        let now = is_there.then(|| (SecretName::of(secret), Claimant::of(secret)));
         if before == now {
             if let Some((wanted, claimant)) = now {
                 index.put(wanted, claimant);
@@ -115,25 +109,24 @@ impl SecretNames {
 
     /// The name that the object with this UID wants, as last noted.
     pub fn wanted(&self, uid: &str) -> Option<SecretName> {
-        self.0.read().wanted.get(uid).cloned()
+        self.0.read().wanted.get(&Uid::from(uid)).cloned()
     }
 
     /// All that want a name, in any scope.
     pub fn claimants(&self, name: &SecretName) -> Vec<ObjectRef<ZenSecret>> {
         let index = self.0.read();
         let all = index.by_name.get(name).into_iter().flatten();
-        all.map(|one| ObjectRef::new(&one.object).within(&name.namespace))
+        all.map(|one| ObjectRef::new(&one.object).within(name.namespace()))
             .collect()
     }
 
     /// Who has the name that a secret wants.
     pub(in crate::reconcile) fn holder(&self, secret: &ZenSecret) -> Name {
-        let uid: Arc<str> = secret.metadata.uid.as_deref().unwrap_or_default().into();
-        let one = Claimant::of(secret, uid);
+        let one = Claimant::of(secret);
         let index = self.0.read();
         let all = index.by_name.get(&SecretName::of(secret));
         let older = all.into_iter().flatten().filter(|other| {
-            other.seniority < one.seniority && other.is_in_scope_of(one.owner.as_ref())
+            other.seniority < one.seniority && other.is_in_scope_of(one.owner.as_deref())
         });
         let oldest = older.min_by(|a, b| a.seniority.cmp(&b.seniority));
         oldest.map_or(Name::Own, |other| Name::HeldBy(other.object.to_string()))
@@ -156,7 +149,7 @@ impl SecretNames {
 
 impl Index {
     fn take(&mut self, uid: &str) -> Option<(SecretName, Claimant)> {
-        let wanted = self.wanted.remove(uid)?;
+        let wanted = self.wanted.remove(&Uid::from(uid))?;
         let Entry::Occupied(mut all) = self.by_name.entry(wanted.clone()) else {
             return None;
         };
@@ -169,11 +162,11 @@ impl Index {
     }
 
     fn put(&mut self, wanted: SecretName, claimant: Claimant) {
-        let uid = claimant.seniority.1.clone();
-        self.by_name
-            .entry(wanted.clone())
-            .or_default()
-            .push(claimant);
+        let uid = Uid::from(&*claimant.seniority.1);
+        // Most names are wanted once: a Vec that grows by itself has room for four.
+        let all = self.by_name.entry(wanted.clone()).or_default();
+        all.reserve_exact(1);
+        all.push(claimant);
         self.wanted.insert(uid, wanted);
     }
 }

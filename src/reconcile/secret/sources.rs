@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::{
     api::ZenSecret,
-    reconcile::{made::Place, watch::Seen},
+    reconcile::{echo::Uid, made::Place, watch::Seen},
 };
 
 /// The Secrets of others that values are taken from. Clones are the same.
@@ -24,7 +24,7 @@ pub struct Sources(Arc<Mutex<Index>>);
 struct Index {
     at: HashMap<Place, Source>,
     /// By the UID of the ZenSecret.
-    of: HashMap<Arc<str>, Vec<Place>>,
+    of: HashMap<Uid, Vec<Place>>,
 }
 
 #[derive(Default)]
@@ -52,26 +52,26 @@ impl Sources {
             Seen::Gone(_) => HashSet::new(),
         };
         let index = &mut *self.0.lock();
-        for place in index.of.remove(uid).into_iter().flatten() {
-            if !now.contains(&place)
-                && let Some(source) = index.at.get_mut(&place)
-            {
+        let before = index.of.remove(&Uid::from(uid)).unwrap_or_default();
+        for place in before.iter().filter(|place| !now.contains(*place)) {
+            if let Some(source) = index.at.get_mut(place) {
                 source.takers.retain(|taker| **taker != *name);
                 if source.takers.is_empty() {
-                    index.at.remove(&place);
+                    index.at.remove(place);
                 }
             }
         }
         if now.is_empty() {
             return;
         }
-        for place in &now {
+        // Thousands may take from one: none of them is looked for.
+        for place in now.iter().filter(|place| !before.contains(place)) {
             let source = index.at.entry(place.clone()).or_default();
-            if !source.takers.iter().any(|taker| **taker == *name) {
-                source.takers.push(name.into());
-            }
+            source.takers.push(name.into());
         }
-        index.of.insert(uid.into(), now.into_iter().collect());
+        let shared = now.iter().filter_map(|place| index.at.get_key_value(place));
+        let shared = shared.map(|(place, _)| place.clone()).collect();
+        index.of.insert(Uid::from(uid), shared);
     }
 
     /// The ZenSecrets that take from a Secret.

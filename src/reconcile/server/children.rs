@@ -224,7 +224,11 @@ impl Parts<'_> {
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "template": self.pod_template(),
         });
-        if let (Some(replicas), Value::Object(fields)) = (self.server.spec.replicas, &mut spec) {
+        let replicas = match self.server.spec.suspend {
+            true => Some(0),
+            false => self.server.spec.replicas,
+        };
+        if let (Some(replicas), Value::Object(fields)) = (replicas, &mut spec) {
             fields.insert("replicas".into(), replicas.into());
         }
         with_labels(json!({"spec": spec}))

@@ -47,6 +47,8 @@ pub struct Settings {
     pub image_pull_policy: String,
     /// The release of the operator.
     pub version: String,
+    /// Whether somebody said that the API server encrypts Secrets where it stores them.
+    pub encrypted_at_rest: bool,
 }
 
 /// What a decision about a server needs.
@@ -243,6 +245,7 @@ impl Reconciled for ZenServer {
             facts: [
                 Some(pods.available()),
                 insecure,
+                unknown_at_rest(&valid.settings),
                 valid.environment.fact.clone(),
             ]
             .into_iter()
@@ -301,6 +304,18 @@ fn insecure(server: &ZenServer) -> Option<Fact> {
         condition: condition::INSECURE,
         holds: true,
         reason,
+        message: message.into(),
+    })
+}
+
+/// That the values of Secrets may lie open in the API server's database.
+fn unknown_at_rest(settings: &Settings) -> Option<Fact> {
+    let message = "keys and values lie in Secrets, and nobody said that this cluster encrypts those at \
+                   rest: see to it, then set secretsEncryptedAtRest of the chart";
+    (!settings.encrypted_at_rest).then(|| Fact {
+        condition: condition::ENCRYPTION_AT_REST_UNKNOWN,
+        holds: true,
+        reason: reason::NOT_STATED,
         message: message.into(),
     })
 }
@@ -481,6 +496,11 @@ impl Valid {
     }
 
     fn verdict(&self, pods: &Pods) -> Verdict {
+        if self.server.spec.suspend && pods.rolled_out {
+            return Verdict::Ready {
+                message: "suspended: no pod runs, data and keys are kept".to_owned(),
+            };
+        }
         match (&self.withheld, pods.verdict(&self.server.name_any())) {
             (Some(message), Verdict::Ready { .. }) => Verdict::Waiting {
                 reason: reason::CLIENT_SECRET_NOT_RELEASED,

@@ -341,6 +341,7 @@ fn controllers(
         image: config.image.clone(),
         image_pull_policy: config.image_pull_policy.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        encrypted_at_rest: config.secrets_encrypted_at_rest,
     };
     let pace = |concurrency, gather| Pace {
         concurrency,

@@ -2,13 +2,13 @@
 
 use anyhow::{Context, Result, ensure};
 use jiff::SignedDuration;
-use k8s_openapi::api::rbac::v1::RoleBinding;
+use k8s_openapi::api::{apps::v1::Deployment, rbac::v1::RoleBinding};
 use kube::{
     Api,
     api::{DeleteParams, DynamicObject, PostParams},
 };
 use serde_json::{Value, json};
-use zenop::api::{ZenAPIKey, ZenSecret, ZenServiceAccount, condition, reason};
+use zenop::api::{ZenAPIKey, ZenSecret, ZenServer, ZenServiceAccount, condition, reason};
 use zenop_cluster::{client_from, shared};
 
 use super::parties::another_second;
@@ -273,4 +273,51 @@ async fn refused(site: &Site) -> Result<()> {
     tokio::time::timeout(PATIENCE, refused)
         .await
         .context("it would be deleted")
+}
+
+#[tokio::test]
+async fn d12_who_says_nothing_of_encryption_at_rest_is_reminded() -> Result<()> {
+    site("at-rest", async |site| {
+        let operator = site.operator().await?;
+        site.apply(&server("prod")).await?;
+        let unknown = |server: &ZenServer| {
+            let said = message(server, condition::ENCRYPTION_AT_REST_UNKNOWN);
+            said.contains("secretsEncryptedAtRest")
+        };
+        site.until("prod", "told of it", unknown).await?;
+        operator.stop().await?;
+        let mut launch = site.launch();
+        launch.arguments = vec!["--secrets-encrypted-at-rest".into()];
+        let operator = site.start(&launch)?;
+        operator.leads().await?;
+        let known = |server: &ZenServer| !unknown(server);
+        site.until("prod", "told no more", known).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn f26_a_suspended_server_has_no_pods_and_keeps_its_keys() -> Result<()> {
+    site("suspended", async |site| {
+        let _operator = site.operator().await?;
+        let three = with(server("prod"), "spec.replicas", json!(3));
+        site.apply(&three).await?;
+        site.apply(&account("ci")).await?;
+        site.apply(&key("main")).await?;
+        site.key_ready("main", 1).await?;
+        let has = |count: i32| move |one: &Deployment| one.spec.replicas == Some(count);
+        site.until("prod", "with three pods", has(3)).await?;
+        site.apply(&with(three.clone(), "spec.suspend", json!(true)))
+            .await?;
+        site.until("prod", "without pods", has(0)).await?;
+        // What is asked for meanwhile happens.
+        site.apply(&with(key("main"), "spec.active", json!(false)))
+            .await?;
+        let inactive = says::<ZenAPIKey>(condition::ACTIVE, "False", reason::DEACTIVATED);
+        site.until("main", "inactive", inactive).await?;
+        site.apply(&three).await?;
+        site.until("prod", "with three pods again", has(3)).await?;
+        Ok(())
+    })
+    .await
 }
