@@ -108,7 +108,7 @@ pub(in crate::http) async fn choose(
             "Your password is set",
             "The link that brought you here is used up.",
         )
-        .onward("login", "Sign in")
+        .onward("login?return_to=devices", "Sign in")
         .show(&app, "", &visitor),
         Err(refusal) => {
             let terms = Terms::of(&refusal);

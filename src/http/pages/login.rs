@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::{
-    extract::State,
+    extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header::SET_COOKIE},
     response::{IntoResponse, Response},
 };
@@ -21,6 +21,7 @@ use crate::http::{
     extract::Form,
     routes::login,
     session::{self, Cookie},
+    upstream,
 };
 
 /// What the login page is asked for with `done` by a browser that was signed out everywhere.
@@ -84,19 +85,25 @@ pub(in crate::http) struct LogoutFields {
     csrf: String,
 }
 
-/// `GET /login`.
+/// `GET /login`. The ZenML server's dashboard has a page of that path, too, which it keeps to itself
+/// whether somebody is logged in; ours is the one that says where it leads.
 pub(in crate::http) async fn show(
     State(app): State<App>,
     visitor: Visitor,
     headers: HeaderMap,
     uri: Uri,
+    request: Request,
 ) -> Response {
     let query = uri.query().unwrap_or_default().as_bytes();
     let given = |wanted| {
         let found = form_urlencoded::parse(query).find(|(name, _)| name == wanted);
-        found.map(|(_, value)| value).unwrap_or_default()
+        found.map(|(_, value)| value)
     };
-    let return_to = given("return_to");
+    let (return_to, done) = (given("return_to"), given("done"));
+    if app.upstream().is_some() && return_to.is_none() && done.is_none() {
+        return upstream::pass(State(app), request).await.into_response();
+    }
+    let return_to = return_to.unwrap_or_default();
     let return_to = form::onward(&return_to);
     if let Some(trouble) = &visitor.trouble {
         return notice::refused(trouble, &app, "", &visitor);
@@ -106,7 +113,7 @@ pub(in crate::http) async fn show(
     }
     let asked = Asked {
         status: StatusCode::OK,
-        is_out: given("done") == OUT,
+        is_out: done.is_some_and(|done| done == OUT),
         error: None,
         return_to,
         username: "",
@@ -163,7 +170,7 @@ pub(in crate::http) async fn log_out(
         "You are signed out",
         "In this browser. Computers that you approved stay logged in.",
     );
-    let notice = notice.onward("login", "Sign in again");
+    let notice = notice.onward("login?return_to=devices", "Sign in again");
     let Some(session) = visitor.session.take() else {
         return notice.show(&app, "", &visitor);
     };

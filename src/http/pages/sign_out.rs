@@ -110,5 +110,5 @@ fn for_now(declared: &Declared, epoch: i64) -> Notice {
     );
     let told = format!("Ask for spec.sessionEpoch to be set to {epoch} there. {declared}");
     notice.lines.push(told);
-    notice.onward("../login", "Sign in again")
+    notice.onward("../login?return_to=devices", "Sign in again")
 }

@@ -215,7 +215,11 @@ impl People {
         };
         let there = match there {
             Some(there) => Some(there),
-            None => desk.find(app, traits.kind, &traits.name).await?,
+            None => {
+                let found = desk.find(app, traits.kind, &traits.name).await?;
+                // A name that is the text of an id finds whoever has that id.
+                found.filter(|there| there.name == traits.name)
+            }
         };
         let there = match there {
             Some(there) => there,

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt, api::ListParams};
 use serde_json::{Value, json};
 use zenop::{
-    api::{ZenAPIKey, reason},
+    api::{ZenAPIKey, ZenComponent, reason},
     auth::api_key::{ApiKey, KeySecret},
 };
 use zenop_cluster::{
@@ -15,7 +15,9 @@ use zenop_cluster::{
 };
 
 use super::given::{made, theirs, value_from, verifier};
-use crate::support::{Site, entry, key, site::own_plane, site_on, stalled, with};
+use crate::support::{
+    Site, component, entry, key, ready, secret, server, site::own_plane, site_on, stalled, with,
+};
 
 /// Everything that is not a Secret, as text.
 async fn everything_but_secrets(site: &Site) -> Result<String> {
@@ -118,11 +120,74 @@ async fn given(site: &Site) -> Result<Vec<String>> {
     Ok(vec![good, weak, in_way, hashed.text().to_string()])
 }
 
+/// Values of secrets: taken, drawn, put into text, referred to by a component and by a server's environment; and writes of
+/// them fail.
+async fn values(site: &Site) -> Result<Vec<String>> {
+    let taken = "canary-of-a-value-".repeat(4);
+    let tool = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "tool"},
+        "stringData": {"pass": taken},
+    });
+    let from = json!({"secretKeyRef": {"name": "tool", "key": "pass"}});
+    let entries = json!([
+        {"key": "pass", "valueFrom": from}, {"key": "drawn", "generate": {"length": 64}},
+    ]);
+    let template = json!({"data": {"both": "{{login.pass}}:{{login.drawn}}"}});
+    let template = json!({"secretTemplate": template});
+    let login = with(secret("login", entries), "spec.target", template);
+    let env = json!([{"name": "ZENML_STORE_URL", "value": "mysql://zen:{{login.pass}}@db/zen"}]);
+    let served = with(server("prod"), "spec.image", json!("zenml-server:test"));
+    let served = with(served, "spec.podTemplate", json!({"env": env}));
+    for name in [
+        "login",
+        "login-generated",
+        "tracker-attributes",
+        "prod-environment",
+    ] {
+        for (code, verb) in [(422, Verb::Create), (500, Verb::Create)] {
+            let status = Action::Status {
+                code,
+                retry_after: None,
+            };
+            let writes = Match::verb(verb).on("secrets").named(name);
+            site.proxy.add(Rule::once(writes, When::Before, status));
+        }
+    }
+    let tracker = component(
+        "tracker",
+        json!({"a": "{{login.pass}}", "b": "{{login.drawn}}"}),
+    );
+    for object in [tool, tracker, served, login] {
+        site.apply(&object).await?;
+    }
+    site.until::<ZenComponent>("tracker", "Ready", ready)
+        .await?;
+    let wanted = format!("mysql://zen:{taken}@db/zen");
+    let has = |secret: &Secret| entry(secret, "ZENML_STORE_URL").as_ref() == Some(&wanted);
+    let environment = site
+        .until("prod-environment", "with the value", has)
+        .await?;
+    let made = site.until::<Secret>("login", "made", |_| true).await?;
+    let drawn = entry(&made, "drawn").context("nothing was drawn")?;
+    let uid = made.uid().context("no uid")?;
+    site.delete::<Secret>("login").await?;
+    let again = |secret: &Secret| secret.metadata.uid.as_deref() != Some(&uid);
+    let made = site.until::<Secret>("login", "made again", again).await?;
+    ensure!(
+        entry(&made, "drawn").as_ref() == Some(&drawn),
+        "another value was drawn"
+    );
+    let derived = environment.data.unwrap_or_default().into_values();
+    let derived: Result<Vec<_>, _> = derived.map(|bytes| String::from_utf8(bytes.0)).collect();
+    Ok([vec![taken, drawn], derived?].concat())
+}
+
 /// What the API server's audit log says, bodies included, of all but Secrets: writes of those are there without their
 /// bodies, as in every policy that does not itself give secrets away.
 async fn audited(site: &Site) -> Result<String> {
     let events = site.plane.audit_events().await?;
-    for kind in ["zenservers", "zenserviceaccounts", "zenapikeys"] {
+    let kinds = ["zenservers", "zenserviceaccounts", "zenapikeys"];
+    for kind in kinds.into_iter().chain(["zensecrets", "zencomponents"]) {
         let has_bodies = |event: &&Value| {
             let of = &event["objectRef"];
             of["resource"] == kind
@@ -166,6 +231,7 @@ async fn a_key_is_in_secrets_and_nowhere_else() -> Result<()> {
         operator.leads().await?;
         let mut texts = generated(site).await?;
         texts.extend(given(site).await?);
+        let values = values(site).await?;
         site.told("KeyRotated").await?;
         site.told("KeyReplaced").await?;
         site.told("SourceInvalid").await?;
@@ -181,6 +247,10 @@ async fn a_key_is_in_secrets_and_nowhere_else() -> Result<()> {
         ensure!(canaries.len() == 3, "two keys and the pepper");
         for text in &texts {
             canaries.extend(forms(text)?);
+        }
+        ensure!(values.len() >= 6, "{} values", values.len());
+        for value in &values {
+            canaries.extend([value.clone(), STANDARD.encode(value)]);
         }
         let objects = everything_but_secrets(site).await?;
         let audited = audited(site).await?;

@@ -10,7 +10,7 @@ use k8s_openapi::api::{
 };
 use kube::api::{ListParams, PostParams};
 use serde_json::{Value, from_value, json};
-use zenop::api::{ZenAPIKey, ZenServer, ZenServiceAccount, reason};
+use zenop::api::{ZenAPIKey, ZenComponent, ZenSecret, ZenServer, ZenServiceAccount, reason};
 use zenop::runtime::clock::{self, monotonic};
 use zenop_cluster::{
     Options,
@@ -19,7 +19,8 @@ use zenop_cluster::{
 
 use super::given::{made, theirs, value_from, verifier};
 use crate::support::{
-    Site, account, key, ready, server, site, site::own_plane, site_on, stalled, waiting, with,
+    Site, account, component, key, ready, secret, server, site, site::own_plane, site_on, stalled,
+    waiting, with,
 };
 
 /// Objects in every state that lasts.
@@ -31,7 +32,7 @@ async fn populate(site: &Site) -> Result<()> {
     let of = |name: &str, path: &str, value: Value| with(key(name), path, value);
     let objects = [
         in_the_way,
-        server("prod"),
+        served(),
         server("idle"),
         account("ci"),
         with(account("lost"), "spec.serverRef.name", json!("nowhere")),
@@ -59,11 +60,33 @@ async fn populate(site: &Site) -> Result<()> {
         value_from("given", "vault"),
         value_from("without-source", "in-the-way"),
         verifier("hashed", &made(9, 1)),
+        login(),
+        component("tracker", json!({"password": "{{login.pass}}"})),
+        component("unresolved", json!({"password": "{{nowhere.pass}}"})),
     ];
     for object in objects.into_iter().chain(rotated("a")) {
         site.apply(&object).await?;
     }
     settle(site).await
+}
+
+/// A server with a ZenML server, whose environment has a value in it.
+fn served() -> Value {
+    let env = json!([{"name": "ZENML_STORE_URL", "value": "mysql://zen:{{login.pass}}@db/zen"}]);
+    let server = with(server("prod"), "spec.image", json!("zenml-server:test"));
+    with(server, "spec.podTemplate", json!({"env": env}))
+}
+
+/// A secret with a value of each kind but sealed.
+fn login() -> Value {
+    let from = json!({"secretKeyRef": {"name": "in-the-way", "key": "theirs"}});
+    let values = json!([{"key": "pass", "valueFrom": from}, {"key": "drawn", "generate": {}}]);
+    let template = json!({"data": {"both": "{{login.pass}}:{{login.drawn}}"}});
+    with(
+        secret("login", values),
+        "spec.target",
+        json!({"secretTemplate": template}),
+    )
 }
 
 /// Rotates those that are to be rotated, and waits until each object is as it stays.
@@ -113,6 +136,17 @@ async fn settle(site: &Site) -> Result<()> {
         .await?;
     site.until::<ZenServer>("prod", "Ready", ready).await?;
     site.until::<ZenServer>("idle", "Ready", ready).await?;
+    let used = |secret: &ZenSecret| {
+        let status = secret.status.as_ref();
+        ready(secret) && status.is_some_and(|status| status.used_by.count == 2)
+    };
+    site.until("login", "used by server and component", used)
+        .await?;
+    site.until::<ZenComponent>("tracker", "Ready", ready)
+        .await?;
+    let missing = waiting(reason::SECRET_MISSING);
+    site.until::<ZenComponent>("unresolved", "waiting", missing)
+        .await?;
     Ok(())
 }
 

@@ -446,7 +446,7 @@ async fn defaults_are_as_documented_and_a_new_object_says_that_nothing_was_obser
         let cors = json!({"allowCredentials": false});
         let defaults = json!({
             "auth": &auth, "policy": policy, "cors": cors, "secureHeaders": {},
-            "sealing": {"rotateEvery": "8760h"},
+            "sealing": {"rotateEvery": "8760h"}, "podTemplate": {}, "suspend": false,
         });
         ensure!(spec(&object) == defaults, "{:?}", object.data);
         let some = set(server("some"), "auth", json!({"tokenTTL": "2h"}));

@@ -44,13 +44,20 @@ struct Notebook {
     asked: Mutex<Vec<Asked>>,
     knows_ci: Mutex<bool>,
     is_gone: Mutex<bool>,
+    /// It finds somebody else by the name of our account.
+    finds_another: Mutex<bool>,
 }
 
 impl Notebook {
     fn answer(&self, asked: &Asked) -> (StatusCode, String) {
         let said = |body: Value| (StatusCode::OK, body.to_string());
         let me = json!({"id": ADMINISTRATOR, "name": "zenop", "body": {"active": true, "is_admin": true}});
+        let another =
+            json!({"id": Uuid::from_u128(0xb0), "name": "boss", "body": {"active": true}});
         let knows = &mut *self.knows_ci.lock().unwrap();
+        if *self.finds_another.lock().unwrap() && asked.path == "/api/v1/service_accounts/ci" {
+            return said(another);
+        }
         match (asked.method.as_str(), asked.path.as_str()) {
             ("POST", "/api/v1/login") => said(json!({"access_token": "of the administrator"})),
             ("GET", "/api/v1/current-user") => said(me),
@@ -301,4 +308,37 @@ async fn without_it_logins_go_on_and_the_rest_says_why() {
         .expect(200);
     *notebook.is_gone.lock().unwrap() = false;
     server.get_as(&token, "/api/v1/runs").await.expect(200);
+}
+
+#[tokio::test]
+async fn nobody_is_taken_for_somebody_else_there() {
+    let (server, notebook) = before();
+    *notebook.finds_another.lock().unwrap() = true;
+    let token = server.token().await;
+    server.get_as(&token, "/api/v1/runs").await.expect(200);
+    let asked = notebook.of("/api/v1/runs").unwrap();
+    let given = asked.header("authorization").unwrap();
+    let given = given.strip_prefix("Bearer ").unwrap();
+    assert_eq!(claims(&server, given)["sub"], json!(THEIRS));
+    let boss = Uuid::from_u128(0xb0).to_string();
+    let touched = notebook.asked.lock().unwrap();
+    assert!(
+        touched.iter().all(|one| !one.path.contains(&boss)),
+        "{touched:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_dashboard_has_its_own_login_page_and_ours_is_where_it_leads_on() {
+    let (server, notebook) = before();
+    server.get("/login?redirect=%2F").await.expect(200);
+    assert!(notebook.of("/login?redirect=%2F").is_some());
+    for path in ["/login?return_to=devices", "/login?done=everywhere"] {
+        let page = server.get(path).await.expect(200);
+        assert!(page.body.contains("name=\"csrf\""), "{}", page.body);
+        assert!(notebook.of(path).is_none());
+    }
+    // Without a ZenML server there is one login page.
+    let page = Server::new().get("/login").await.expect(200);
+    assert!(page.body.contains("name=\"csrf\""), "{}", page.body);
 }
