@@ -52,37 +52,33 @@ impl Sidecar {
 
     /// Starts one that logs as told, and waits until it is ready.
     pub async fn start_with(site: &Site, address: SocketAddr, log: &str) -> Result<Self> {
-        let rights = site
-            .plane
-            .kubeconfig_for_service_account(site.name(), "prod", None)
-            .await?;
-        let sidecar = Self::launch(site.name(), &rights, address, log)?;
-        sidecar.becomes_ready().await?;
-        Ok(sidecar)
+        Self::start_as(site, address, log, None).await
     }
 
     /// Starts one with a secret for its provider, and waits until it is ready.
     pub async fn start_knowing(site: &Site, address: SocketAddr, secret: &Path) -> Result<Self> {
-        let rights = site
-            .plane
-            .kubeconfig_for_service_account(site.name(), "prod", None)
-            .await?;
         let secret = format!("--client-secret-file={}", secret.display());
-        let log = "warn,kube_client=off";
-        let sidecar = Self::launch_with(site.name(), &rights, address, log, Some(&secret))?;
-        sidecar.becomes_ready().await?;
-        Ok(sidecar)
+        Self::start_as(site, address, "warn,kube_client=off", Some(&secret)).await
     }
 
     /// Starts one before the ZenML server at a URL, and waits until it is ready.
     pub async fn start_before(site: &Site, address: SocketAddr, upstream: &str) -> Result<Self> {
+        let upstream = format!("--upstream={upstream}");
+        let log = "debug,kube_client=off,hyper_util=info";
+        Self::start_as(site, address, log, Some(&upstream)).await
+    }
+
+    async fn start_as(
+        site: &Site,
+        address: SocketAddr,
+        log: &str,
+        more: Option<&str>,
+    ) -> Result<Self> {
         let rights = site
             .plane
             .kubeconfig_for_service_account(site.name(), "prod", None)
             .await?;
-        let upstream = format!("--upstream={upstream}");
-        let log = "debug,kube_client=off,hyper_util=info";
-        let sidecar = Self::launch_with(site.name(), &rights, address, log, Some(&upstream))?;
+        let sidecar = Self::launch_with(site.name(), &rights, address, log, more)?;
         sidecar.becomes_ready().await?;
         Ok(sidecar)
     }

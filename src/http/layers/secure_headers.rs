@@ -26,18 +26,6 @@ const PERMISSIONS: &str = "accelerometer=(), autoplay=(), camera=(), encrypted-m
      sync-xhr=(), usb=()";
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 
-/// The headers that are decided upon here.
-const NAMES: [HeaderName; 8] = [
-    SERVER,
-    STRICT_TRANSPORT_SECURITY,
-    X_FRAME_OPTIONS,
-    X_CONTENT_TYPE_OPTIONS,
-    CONTENT_SECURITY_POLICY,
-    REFERRER_POLICY,
-    CACHE_CONTROL,
-    PERMISSIONS_POLICY,
-];
-
 /// The headers, made once for each change of the settings.
 #[derive(Debug, Default)]
 pub(in crate::http) struct SecureHeaders {
@@ -78,14 +66,11 @@ impl SecureHeaders {
         settings: Option<Arc<Settings>>,
         answer: &mut HeaderMap,
     ) {
-        let chosen = settings.as_ref().map(|settings| &settings.headers);
-        let is_said = |name: &HeaderName| match *name {
-            CONTENT_SECURITY_POLICY => chosen.is_some_and(|chosen| chosen.csp.is_some()),
-            CACHE_CONTROL => chosen.is_some_and(|chosen| chosen.cache.is_some()),
-            _ => true,
-        };
-        for name in NAMES.iter().filter(|name| is_said(name)) {
-            answer.remove(name);
+        for (name, chosen, _) in rows(settings.as_deref()) {
+            let is_theirs = matches!(name, CONTENT_SECURITY_POLICY | CACHE_CONTROL);
+            if chosen.is_some() || !is_theirs {
+                answer.remove(name);
+            }
         }
     }
 
@@ -105,42 +90,58 @@ impl SecureHeaders {
 }
 
 fn headers(settings: Option<&Settings>) -> HeaderMap {
+    let said = rows(settings)
+        .into_iter()
+        .filter_map(|(name, chosen, default)| Some((name, value(chosen, default)?)));
+    said.chain([(VARY, HeaderValue::from_static("Origin"))])
+        .collect()
+}
+
+/// A header that is decided upon here: its name, what the settings say, and what it is by default.
+type Row<'a> = (HeaderName, Option<&'a str>, Option<HeaderValue>);
+
+fn rows(settings: Option<&Settings>) -> [Row<'_>; 8] {
     let chosen = settings.map(|settings| &settings.headers);
     let id = settings.and_then(|settings| HeaderValue::try_from(settings.id.to_string()).ok());
     let fixed = |text| Some(HeaderValue::from_static(text));
-    let rows = [
-        (SERVER, chosen.map(|c| &c.server), id),
+    [
+        (SERVER, chosen.and_then(|c| c.server.as_deref()), id),
         (
             STRICT_TRANSPORT_SECURITY,
-            chosen.map(|c| &c.hsts),
+            chosen.and_then(|c| c.hsts.as_deref()),
             fixed(HSTS),
         ),
-        (X_FRAME_OPTIONS, chosen.map(|c| &c.xfo), fixed(XFO)),
+        (
+            X_FRAME_OPTIONS,
+            chosen.and_then(|c| c.xfo.as_deref()),
+            fixed(XFO),
+        ),
         (
             X_CONTENT_TYPE_OPTIONS,
-            chosen.map(|c| &c.content),
+            chosen.and_then(|c| c.content.as_deref()),
             fixed(CONTENT),
         ),
-        (CONTENT_SECURITY_POLICY, chosen.map(|c| &c.csp), fixed(CSP)),
+        (
+            CONTENT_SECURITY_POLICY,
+            chosen.and_then(|c| c.csp.as_deref()),
+            fixed(CSP),
+        ),
         (
             REFERRER_POLICY,
-            chosen.map(|c| &c.referrer),
+            chosen.and_then(|c| c.referrer.as_deref()),
             fixed(REFERRER),
         ),
-        (CACHE_CONTROL, chosen.map(|c| &c.cache), fixed(CACHE)),
+        (
+            CACHE_CONTROL,
+            chosen.and_then(|c| c.cache.as_deref()),
+            fixed(CACHE),
+        ),
         (
             PERMISSIONS_POLICY,
-            chosen.map(|c| &c.permissions),
+            chosen.and_then(|c| c.permissions.as_deref()),
             fixed(PERMISSIONS),
         ),
-    ];
-    let chosen = rows.into_iter().filter_map(|(name, chosen, default)| {
-        let value = value(chosen.and_then(Option::as_deref), default)?;
-        Some((name, value))
-    });
-    chosen
-        .chain([(VARY, HeaderValue::from_static("Origin"))])
-        .collect()
+    ]
 }
 
 /// What a setting makes of a header. A text that cannot be one counts as none.

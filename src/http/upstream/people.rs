@@ -252,6 +252,19 @@ impl Known {
 }
 
 impl Traits {
+    /// As a request says them.
+    fn body(&self) -> Value {
+        match self.kind {
+            Kind::User => json!({
+                "name": self.name, "full_name": self.text, "is_admin": self.admin,
+                "active": self.active,
+            }),
+            Kind::Account => {
+                json!({"name": self.name, "description": self.text, "active": self.active})
+            }
+        }
+    }
+
     fn are_of(&self, there: &Theirs) -> bool {
         let admin = self.kind == Kind::Account || self.admin == there.body.is_admin;
         self.name == there.name && self.active == there.body.active && admin
@@ -291,20 +304,15 @@ impl Desk {
     }
 
     async fn make(&mut self, app: &App, ours: Uuid, traits: &Traits) -> Result<Theirs, Trouble> {
-        let body = match traits.kind {
+        let mut body = traits.body();
+        if traits.kind == Kind::User {
             // Without a password it would wait for its activation; nobody ever learns this one.
-            Kind::User => {
-                let view = app.view().map_err(|_| Trouble::Unavailable)?;
-                let password = view.keyring.pepper().of_upstream(&format!("user {ours}"));
-                json!({
-                    "name": traits.name, "full_name": traits.text, "is_admin": traits.admin,
-                    "password": *password,
-                })
+            let view = app.view().map_err(|_| Trouble::Unavailable)?;
+            let password = view.keyring.pepper().of_upstream(&format!("user {ours}"));
+            if let Value::Object(fields) = &mut body {
+                fields.insert("password".into(), json!(*password));
             }
-            Kind::Account => {
-                json!({"name": traits.name, "description": traits.text, "active": traits.active})
-            }
-        };
+        }
         read(
             self.ask(app, Method::POST, traits.kind.path(), Some(body))
                 .await?,
@@ -312,17 +320,8 @@ impl Desk {
     }
 
     async fn change(&mut self, app: &App, theirs: Uuid, traits: &Traits) -> Result<(), Trouble> {
-        let body = match traits.kind {
-            Kind::User => json!({
-                "name": traits.name, "full_name": traits.text, "is_admin": traits.admin,
-                "active": traits.active,
-            }),
-            Kind::Account => {
-                json!({"name": traits.name, "description": traits.text, "active": traits.active})
-            }
-        };
         let path = format!("{}/{theirs}", traits.kind.path());
-        self.ask(app, Method::PUT, &path, Some(body))
+        self.ask(app, Method::PUT, &path, Some(traits.body()))
             .await
             .map(drop)
     }

@@ -219,31 +219,45 @@ impl Making<'_> {
 }
 
 /// Why there is no environment.
-struct Why(Verdict);
+struct Why {
+    is_stalled: bool,
+    reason: &'static str,
+    message: String,
+}
 
 impl Why {
     fn stalled(reason: &'static str, message: String) -> Self {
-        Self(Verdict::Stalled { reason, message })
+        Self {
+            is_stalled: true,
+            reason,
+            message,
+        }
     }
 
     fn missing(place: &str, Missing { reason, message }: Missing) -> Self {
-        let message = format!("{place}: {message}");
-        Self(Verdict::Waiting { reason, message })
+        Self {
+            is_stalled: false,
+            reason,
+            message: format!("{place}: {message}"),
+        }
     }
 
     fn environment(self, making: Making<'_>) -> Environment {
-        let (reason, message) = match &self.0 {
-            Verdict::Waiting { reason, message } | Verdict::Stalled { reason, message } => {
-                (*reason, message.clone())
-            }
-            Verdict::Ready { message } => (reason::RESOLVED, message.clone()),
-        };
+        let Self {
+            is_stalled,
+            reason,
+            message,
+        } = self;
         let fact = Fact {
             condition: condition::REFERENCES_RESOLVED,
             holds: false,
             reason,
-            message,
+            message: message.clone(),
         };
-        making.held(self.0, Some(fact))
+        let waits = match is_stalled {
+            true => Verdict::Stalled { reason, message },
+            false => Verdict::Waiting { reason, message },
+        };
+        making.held(waits, Some(fact))
     }
 }
