@@ -4,6 +4,9 @@ CACHE := $(or $(ZENOP_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/zenop)
 ZENML_VERSION := 0.98.0
 VENV := $(CACHE)/zenml-$(ZENML_VERSION)
 SERVER_VENV := $(CACHE)/zenml-server-$(ZENML_VERSION)
+# The release before, from which databases are upgraded in tests.
+ZENML_BEFORE := 0.97.0
+SERVER_BEFORE := $(CACHE)/zenml-server-$(ZENML_BEFORE)
 # Raise the number with the versions.
 TOOLS := $(CACHE)/python-tools-1
 DENY := $(CACHE)/cargo/bin/cargo-deny
@@ -14,10 +17,11 @@ CLUSTER := target/debug/zenop-cluster
 
 export ZENOP_ZENML := $(VENV)/bin/zenml
 export ZENOP_ZENML_SERVER := $(SERVER_VENV)/bin/python
+export ZENOP_ZENML_BEFORE := $(SERVER_BEFORE)/zenml
 export ZENOP_TOOLS := $(TOOLS)/bin
 export ZENOP_IMAGE_BINARY := $(CURDIR)/$(IMAGE_BINARY)
 
-.PHONY: help demo test node-test bench fuzz check generate needs image zenml zenml-server browser python-tools cluster-tool
+.PHONY: help demo test node-test bench fuzz check generate needs image zenml zenml-server zenml-before mariadb browser python-tools cluster-tool
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -26,7 +30,7 @@ help: ## list the targets
 demo: needs cluster-tool image zenml ## the whole idea on a real Kubernetes, in a few minutes; KEEP=1 leaves it up
 	KEEP=$(KEEP) cluster/demo.sh
 
-test: needs zenml zenml-server browser python-tools ## every test but those of real pods
+test: needs zenml zenml-server zenml-before mariadb browser python-tools ## every test but those of real pods
 	cargo test --workspace --no-fail-fast
 
 node-test: needs cluster-tool image zenml ## the tests of real pods (root on Linux)
@@ -77,6 +81,19 @@ $(SERVER_VENV)/bin/uvicorn:
 	@echo "installing the zenml server $(ZENML_VERSION), to measure against: two minutes"
 	python3 -m venv $(SERVER_VENV)
 	$(SERVER_VENV)/bin/pip install --quiet "zenml[server]==$(ZENML_VERSION)"
+
+zenml-before: $(SERVER_BEFORE)/zenml/VERSION
+
+$(SERVER_BEFORE)/zenml/VERSION: $(SERVER_VENV)/bin/uvicorn
+	@echo "installing the zenml server $(ZENML_BEFORE), to upgrade from"
+	$(SERVER_VENV)/bin/pip install --quiet --no-deps --upgrade --target $(SERVER_BEFORE) "zenml==$(ZENML_BEFORE)"
+
+mariadb: ## a MySQL server, for the tests of databases
+	@found() { command -v mariadbd && command -v mariadb-install-db && command -v mariadb; }; \
+	found >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+		echo "installing MariaDB" && apt-get install -y -qq --no-install-recommends mariadb-server-core mariadb-client-core >/dev/null; } || { \
+		echo "missing: mariadbd (apt-get install -y mariadb-server-core mariadb-client-core)"; exit 1; }
 
 python-tools: $(TOOLS)/bin/schemathesis
 

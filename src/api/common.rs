@@ -63,6 +63,10 @@ pub mod annotation {
     pub const FINGERPRINTS: &str = "zenop.dev/fingerprints";
     /// On a server's pods: differs where what is secret in the ZenML server's environment differs.
     pub const ENVIRONMENT: &str = "zenop.dev/environment";
+    /// On the Job of a migration: the image and the database that it brings together, as a hash.
+    pub const MIGRATION_FITS: &str = "zenop.dev/migration-fits";
+    /// On it: what makes another try worth while, as a hash.
+    pub const MIGRATION_ATTEMPT: &str = "zenop.dev/migration-attempt";
     /// On the Secret with what was generated: when each entry was, and by which trigger.
     pub const GENERATED: &str = "zenop.dev/generated";
     /// On a new object: UID of the deleted one that it is to continue.
@@ -103,6 +107,8 @@ pub mod condition {
     pub const IN_USE: &str = "InUse";
     /// The server answers requests.
     pub const AVAILABLE: &str = "Available";
+    /// The ZenML server's database fits its image.
+    pub const MIGRATION_SUCCEEDED: &str = "MigrationSucceeded";
     /// The server does something that `allowInsecure` had to be set for. Present only then.
     pub const INSECURE: &str = "Insecure";
     /// Nobody said that the API server encrypts Secrets where it stores them, and nobody who is only its
@@ -217,6 +223,12 @@ pub mod reason {
     pub const MALFORMED_REFERENCE: &str = "MalformedReference";
     /// Others refer to it.
     pub const IN_USE: &str = "InUse";
+    /// The ZenML server's database is brought to its image's schema.
+    pub const MIGRATING: &str = "Migrating";
+    /// That failed; the database is as it was.
+    pub const MIGRATION_FAILED: &str = "MigrationFailed";
+    /// The ZenML server's database has its image's schema.
+    pub const MIGRATED: &str = "Migrated";
     /// The server's pods are not ready.
     pub const PODS_NOT_READY: &str = "PodsNotReady";
     /// The API server refused or did not answer; it will be tried again.

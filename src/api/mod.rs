@@ -4,6 +4,7 @@ mod api_key;
 mod common;
 mod component;
 mod crds;
+mod database;
 mod device;
 mod duration;
 mod pod_template;
@@ -31,6 +32,10 @@ pub use component::{
     ZenComponentSpec, ZenComponentStatus,
 };
 pub use crds::{all_crds, crd_file_name, crd_yaml};
+pub use database::{
+    BackupMethod, Database, DatabaseStatus, DatabaseType, Migration, MigrationResult,
+    MigrationStatus, Mysql, MysqlTls, VOLUME_PATH, Volume,
+};
 pub use device::{
     Authorization, DevicePhase, Redemption, UserKind, UserRef, ZenDevice, ZenDeviceSpec,
     ZenDeviceStatus,

@@ -19,12 +19,12 @@ pub struct PodTemplate {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("!(self.name in ['ZENML_SERVER', 'ZENML_SERVER_AUTH_SCHEME', 'ZENML_SERVER_JWT_SECRET_KEY', 'ZENML_SERVER_JWT_TOKEN_ALGORITHM', 'ZENML_SERVER_JWT_TOKEN_ISSUER', 'ZENML_SERVER_JWT_TOKEN_AUDIENCE', 'ZENML_SERVER_AUTO_ACTIVATE', 'ZENML_SERVER_ROOT_URL_PATH', 'ZENML_DEFAULT_USER_NAME', 'ZENML_DEFAULT_USER_PASSWORD', 'ZENML_STORE_TYPE', 'ZENML_SECRETS_STORE_TYPE', 'ZENML_SECRETS_STORE_ENCRYPTION_KEY'])", "this variable is set by zenop itself"),
+    validation = ("!(self.name in ['ZENML_SERVER', 'ZENML_SERVER_AUTH_SCHEME', 'ZENML_SERVER_JWT_SECRET_KEY', 'ZENML_SERVER_JWT_TOKEN_ALGORITHM', 'ZENML_SERVER_JWT_TOKEN_ISSUER', 'ZENML_SERVER_JWT_TOKEN_AUDIENCE', 'ZENML_SERVER_AUTO_ACTIVATE', 'ZENML_SERVER_ROOT_URL_PATH', 'ZENML_DEFAULT_USER_NAME', 'ZENML_DEFAULT_USER_PASSWORD', 'ZENML_STORE_TYPE', 'ZENML_STORE_URL', 'ZENML_STORE_USERNAME', 'ZENML_STORE_PASSWORD', 'ZENML_STORE_SSL', 'ZENML_STORE_SSL_CA', 'ZENML_STORE_SSL_VERIFY_SERVER_CERT', 'DISABLE_DATABASE_MIGRATION', 'ZENML_SECRETS_STORE_TYPE', 'ZENML_SECRETS_STORE_ENCRYPTION_KEY'])", "this variable is set by zenop itself"),
     validation = ("!self.name.matches('(PASSWORD|TOKEN|SECRET|SECRET_KEY|ACCESS_KEY|PRIVATE_KEY|ENCRYPTION_KEY|API_KEY)$') || self.value.contains('{{')", "a value of such a name belongs in a ZenSecret: refer to it, as {{name.key}}"),
-    validation = ("!self.value.matches('://[^/@{]*:[^/@{]+@')", "a password belongs in a ZenSecret: refer to it, as in mysql://{{db.user}}:{{db.password}}@host/zenml")
+    validation = ("!self.value.matches('://[^/@{]*:[^/@{]+@')", "a password belongs in a ZenSecret: refer to it, as in smtp://{{mail.user}}:{{mail.password}}@host")
 )]
 pub struct Variable {
-    /// Its name. Example: `ZENML_STORE_URL`.
+    /// Its name. Example: `ZENML_LOGGING_VERBOSITY`.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$")

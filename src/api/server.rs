@@ -1,6 +1,6 @@
 //! ZenServer: one server deployment.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -11,6 +11,7 @@ use super::{
     api_key::SecretKeyRef,
     common::{conditions, kind_status, unobserved, yes},
     component::ValidationLevel,
+    database::{Database, DatabaseStatus, Migration, MigrationStatus},
     duration::ApiDuration,
     pod_template::PodTemplate,
     signing::{Jwt, SigningKeyStatus},
@@ -23,6 +24,9 @@ use super::{
 /// key verifiers, which is made once and never replaced, and the keys that sign tokens, which
 /// are rotated.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(
+    validation = ("!has(oldSelf.image) || self.database.type == oldSelf.database.type || self.migration.allowDatabaseChange", "another database.type is another database, without what is in this one: set migration.allowDatabaseChange if that is meant")
+)]
 #[kube(
     group = "zenop.dev",
     version = "v1alpha1",
@@ -35,7 +39,9 @@ use super::{
     derive = "PartialEq",
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')", "the name must be one of a Service: at most 63 lower-case letters, digits and hyphens, and begin with a letter"),
     validation = ("!has(self.spec.auth.external) || has(self.spec.url)", "auth.external needs spec.url: the provider sends people back to <url>/login/external/callback"),
-    validation = ("has(self.spec.image) ? has(self.spec.podTemplate.env) && self.spec.podTemplate.env.exists(v, v.name == 'ZENML_STORE_URL') : !has(self.spec.podTemplate.env) || size(self.spec.podTemplate.env) == 0", "image and podTemplate.env go together: say the ZenML server's database in ZENML_STORE_URL"),
+    validation = ("has(self.spec.image) || !has(self.spec.podTemplate.env) || size(self.spec.podTemplate.env) == 0", "podTemplate.env is the environment of the ZenML server: it needs image"),
+    validation = ("!has(self.spec.image) || self.spec.database.type != 'SQLite' || !has(self.spec.replicas) || self.spec.replicas <= 1", "SQLite allows one replica"),
+    validation = ("self.spec.migration.backup != 'Database' || self.spec.database.type == 'MySQL'", "migration.backup: Database needs database.type: MySQL"),
     doc = "ZenServer is one server that ZenML clients connect to: a Deployment behind a Service, and the Secret with its signing keys.",
     scale(
         spec_replicas_path = ".spec.replicas",
@@ -109,12 +115,19 @@ pub struct ZenServerSpec {
     pub sealing: Sealing,
 
     /// The image of the ZenML server, which runs in the pods beside the sidecar and answers what the
-    /// sidecar does not answer itself. Its database is the one that `podTemplate.env` says in
-    /// `ZENML_STORE_URL`. Default: none, and the sidecar alone serves identities and secrets.
-    /// Example: `zenmldocker/zenml-server:0.98.0`.
+    /// sidecar does not answer itself; 0.94 or newer. Default: none, and the sidecar alone serves
+    /// identities and secrets. Example: `zenmldocker/zenml-server:0.98.0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = r"^[^\s\x00-\x1f]+$"))]
     pub image: Option<String>,
+
+    /// The database of the ZenML server.
+    #[serde(default)]
+    pub database: Database,
+
+    /// How the database follows the image.
+    #[serde(default)]
+    pub migration: Migration,
 
     /// What is added to the pods.
     #[serde(default)]
@@ -661,7 +674,7 @@ pub struct ZenServerStatus {
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
 
-    /// Ready, Reconciling, Stalled, Available, Conflict, ReferencesResolved, Insecure,
+    /// Ready, Reconciling, Stalled, Available, Conflict, ReferencesResolved, `MigrationSucceeded`, Insecure,
     /// `EncryptionAtRestUnknown`.
     #[serde(default)]
     #[schemars(schema_with = "conditions")]
@@ -712,6 +725,15 @@ pub struct ZenServerStatus {
     /// What values are sealed for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealing: Option<SealingStatus>,
+
+    /// Which ZenML server the database is for. Its pods have that image until a migration to another
+    /// one succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<DatabaseStatus>,
+
+    /// What became of the last migration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_migration: Option<MigrationStatus>,
 
     /// When the next key is to sign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -801,6 +823,8 @@ impl Default for ZenServerStatus {
             auth_secret: None,
             signing_keys: Vec::new(),
             sealing: None,
+            database: None,
+            last_migration: None,
             next_signing_key_time: None,
             last_handled_signing_trigger: None,
         }
@@ -829,6 +853,35 @@ impl ZenServer {
     pub fn environment_secret_name(&self) -> String {
         let name = self.metadata.name.as_deref().unwrap_or_default();
         format!("{name}-environment")
+    }
+
+    /// Name of the volume of its SQLite.
+    pub fn data_volume_name(&self) -> String {
+        format!("{}-data", self.metadata.name.as_deref().unwrap_or_default())
+    }
+
+    /// Name of the volume that its MySQL is dumped to.
+    pub fn backup_volume_name(&self) -> String {
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        format!("{name}-backup")
+    }
+
+    /// Name of the Job that brings the database to the image's schema.
+    pub fn migration_name(&self) -> String {
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        format!("{name}-migration")
+    }
+
+    /// What its author says of the ZenML server's environment: variables with their texts.
+    pub fn environment(&self) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+        let said = self.spec.pod_template.env.iter();
+        let said = said.map(|variable| (&*variable.name, Cow::Borrowed(&*variable.value)));
+        let database = self
+            .spec
+            .image
+            .is_some()
+            .then(|| self.spec.database.environment());
+        database.into_iter().flatten().chain(said)
     }
 
     /// Whether nobody reported yet on its spec as it is now.

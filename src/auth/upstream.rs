@@ -27,6 +27,9 @@ pub const PLAIN: [(&str, &str); 9] = [
     ("ZENML_STORE_TYPE", "sql"),
 ];
 
+/// Set in the pods, whose database a Job has migrated.
+pub const NO_MIGRATION: &str = "DISABLE_DATABASE_MIGRATION";
+
 /// What the secret is derived for that signs tokens.
 pub const SECRET_OF_TOKENS: &str = "tokens";
 

@@ -370,6 +370,16 @@ fn decide<'a>(owner: &Owner, child: &'a Child, body: &Value) -> Decision<'a> {
     match &child.live {
         None => Decision::Create,
         Some(live) if child.adopts && live.controller.is_none() => Decision::Update(live),
+        Some(live)
+            if child.kept
+                && live.controller.is_none()
+                && holds(&live.body, &marks(owner, child)) =>
+        {
+            match holds(&live.body, body) {
+                true => Decision::Keep,
+                false => Decision::Update(live),
+            }
+        }
         Some(live) if !live.is_controlled_by(&owner.reference.uid) => Decision::Refuse(live),
         Some(live) if child.create_only && holds(&live.body, &marks(owner, child)) => {
             Decision::Keep
@@ -386,16 +396,15 @@ fn complete(owner: &Owner, child: &Child) -> Value {
     let mut body = child.body.clone();
     let digest = hex::encode(Sha256::digest(body.to_string()));
     let applied = json!({(label::APPLIED): digest.get(..16)});
-    merge_metadata(&mut body, json!({"labels": our_labels(owner)}));
+    merge_metadata(&mut body, json!({"labels": our_labels(owner, child)}));
     merge_metadata(&mut body, json!({"labels": applied}));
     merge_metadata(
         &mut body,
-        json!({
-            "name": child.name,
-            "namespace": owner.namespace,
-            "ownerReferences": [owner.reference],
-        }),
+        json!({"name": child.name, "namespace": owner.namespace}),
     );
+    if !child.kept {
+        merge_metadata(&mut body, json!({"ownerReferences": [owner.reference]}));
+    }
     if let Value::Object(fields) = &mut body {
         fields.insert(
             "apiVersion".into(),
@@ -406,14 +415,17 @@ fn complete(owner: &Owner, child: &Child) -> Value {
     body
 }
 
-/// The labels of every child, by which watches find it.
-fn our_labels(owner: &Owner) -> BTreeMap<&str, &str> {
-    BTreeMap::from([
+/// The labels of every child, by which watches find it. One that stays says whose it is by name.
+fn our_labels<'a>(owner: &'a Owner, child: &Child) -> BTreeMap<&'a str, &'a str> {
+    let mut labels = BTreeMap::from([
         (label::MANAGED_BY, label::MANAGED_BY_ZENOP),
         (label::PART_OF, "zenop"),
         (label::INSTANCE, label_value(&owner.name)),
-        (label::OWNER_UID, &*owner.reference.uid),
-    ])
+    ]);
+    if !child.kept {
+        labels.insert(label::OWNER_UID, &*owner.reference.uid);
+    }
+    labels
 }
 
 /// As much of a name as a label may hold.
@@ -424,7 +436,7 @@ fn label_value(name: &str) -> &str {
 
 /// All labels of a child but the digest.
 fn marks(owner: &Owner, child: &Child) -> Value {
-    let mut marks = json!({"metadata": {"labels": our_labels(owner)}});
+    let mut marks = json!({"metadata": {"labels": our_labels(owner, child)}});
     let theirs = child.body.pointer("/metadata/labels").cloned();
     merge_metadata(
         &mut marks,
@@ -525,6 +537,7 @@ mod tests {
             live,
             create_only: false,
             adopts: false,
+            kept: false,
         }
     }
 
@@ -580,6 +593,33 @@ mod tests {
                 create_only,
                 ..child(json!({}), Some(live))
             };
+            let body = complete(&owner(), &child);
+            assert!(matches!(
+                decide(&owner(), &child, &body),
+                Decision::Refuse(_)
+            ));
+        }
+    }
+
+    #[test]
+    fn what_stays_is_taken_up_by_the_next_of_its_name_and_by_nobody_else() {
+        let wanted = json!({"spec": {"size": 1}});
+        let stays = |live| Child {
+            kept: true,
+            ..child(wanted.clone(), live)
+        };
+        let mut body = complete(&owner(), &stays(None));
+        assert!(body["metadata"].get("ownerReferences").is_none());
+        let unowned = |body: &Value| {
+            Some(Live {
+                controller: None,
+                ..live_of("", body.clone())
+            })
+        };
+        assert!(kept(&stays(unowned(&body))));
+        let others = stays(Some(live_of("u2", body.clone())));
+        body["metadata"]["labels"][label::INSTANCE] = json!("other");
+        for child in [others, stays(unowned(&body)), stays(unowned(&json!({})))] {
             let body = complete(&owner(), &child);
             assert!(matches!(
                 decide(&owner(), &child, &body),

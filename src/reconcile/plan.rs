@@ -99,6 +99,8 @@ pub struct Child {
     pub create_only: bool,
     /// Whether one that nobody controls becomes ours.
     pub adopts: bool,
+    /// Whether it stays when its owner goes, and becomes that of the next of its name.
+    pub kept: bool,
 }
 
 /// Changes to entries of a Secret that we made for somebody else.

@@ -24,6 +24,8 @@ mod freshness;
 mod harm;
 mod imported;
 mod interop;
+mod migration;
+mod pod;
 mod propagation;
 mod references;
 mod revocation;

@@ -1,6 +1,6 @@
 //! The real ZenML server behind the sidecar, with the environment that the operator made for its pod.
 
-use std::{fs, net::SocketAddr, path::Path, process::Stdio, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{
@@ -8,18 +8,16 @@ use k8s_openapi::api::{
     core::v1::{Container, Secret},
 };
 use serde_json::{Value, json};
-use tokio::{
-    process::{Child, Command},
-    time::timeout,
-};
+use tokio::{process::Child, time::timeout};
 use zenop::api::{ZenServiceAccount, ZenUser};
 
 use crate::{
     door::{Answer, Sidecar, ask, delivered, free_address, set_up},
     interop::{HERE, python},
+    pod::{Release, contained, migrate},
     support::{PATIENCE, Site, account, entry, ready, secret, site, user_with_password, with},
     users::declare_ana,
-    zenml::{cached, client, zenml},
+    zenml::{client, zenml},
 };
 
 /// A ZenML server as the pod's container runs it. Ends with us.
@@ -30,44 +28,21 @@ struct ZenmlServer {
 }
 
 impl ZenmlServer {
-    /// Starts the container of server `prod`, at a port of its own and with a home of its own.
+    /// Migrates the database and starts the container of server `prod`, at a port of its own and with a home of its
+    /// own.
     async fn start(site: &Site, home: &Path) -> Result<Self> {
+        let (code, _) = migrate(site, home, Release::Now).await?;
+        ensure!(code == 0, "the migration ends with {code}");
         let has = |deployment: &Deployment| container(deployment).is_some();
         let deployment: Deployment = site.until("prod", "with a ZenML server", has).await?;
         let container = container(&deployment).context("no container")?;
-        let values: Secret = site.api().get("prod-environment").await?;
         let address = free_address()?;
-        let bin = cached(
-            "ZENOP_ZENML_SERVER",
-            "zenml-server-0.98.0/bin/python",
-            "make zenml-server",
-        )?;
-        let program = container
-            .command
-            .iter()
-            .flatten()
-            .next()
-            .context("no command")?;
+        let mut command = contained(site, container, home, Release::Now).await?;
+        // The last one counts.
+        command.arg(format!("--port={}", address.port()));
         let log = home.join("server.log");
         let file = fs::File::create(&log)?;
-        let mut command = Command::new(bin.with_file_name(program));
-        for argument in container.args.iter().flatten() {
-            match argument.split_once('=') {
-                Some(("--port", _)) => command.arg(format!("--port={}", address.port())),
-                _ => command.arg(argument),
-            };
-        }
-        command.env_clear().env("PATH", "/usr/bin:/bin");
-        for variable in container.env.iter().flatten() {
-            let value = match (&variable.value, &*variable.name) {
-                (_, "HOME" | "ZENML_CONFIG_PATH") => home.display().to_string(),
-                (Some(value), _) => value.clone(),
-                (None, name) => entry(&values, name).with_context(|| format!("no {name}"))?,
-            };
-            command.env(&variable.name, value);
-        }
         let process = command
-            .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
             .kill_on_drop(true)
@@ -162,13 +137,9 @@ async fn there(sidecar: &Sidecar, token: &str, path: &str) -> Result<Value> {
     answer.json()
 }
 
-/// Server `prod` with a ZenML server that has its database at that place.
-fn served(home: &Path) -> [(&'static str, Value); 2] {
-    let url = format!("sqlite:///{}/zenml.db", home.display());
-    let env = json!([
-        {"name": "ZENML_STORE_URL", "value": url},
-        {"name": "ZENML_ANALYTICS_OPT_IN", "value": "false"},
-    ]);
+/// Server `prod` with a ZenML server.
+fn served() -> [(&'static str, Value); 2] {
+    let env = json!([{"name": "ZENML_ANALYTICS_OPT_IN", "value": "false"}]);
     [
         ("spec.image", json!("zenml-server:test")),
         ("spec.podTemplate", json!({"env": env})),
@@ -205,7 +176,7 @@ async fn pipeline(site: &Site, of: [&str; 2]) -> Result<Value> {
 async fn a_pipeline_runs_by_way_of_the_sidecar_and_a_step_reads_a_secret() -> Result<()> {
     site("upstream", async |site| {
         let (address, home) = (free_address()?, tempfile::tempdir()?);
-        let _operator = set_up(site, address, &served(home.path())).await?;
+        let _operator = set_up(site, address, &served()).await?;
         let zenml_server = ZenmlServer::start(site, home.path()).await?;
         zenml_server.comes().await?;
         let sidecar = Sidecar::start_before(site, address, &zenml_server.url()).await?;
@@ -278,7 +249,7 @@ async fn a_pipeline_runs_by_way_of_the_sidecar_and_a_step_reads_a_secret() -> Re
 async fn people_there_are_as_they_are_here() -> Result<()> {
     site("people", async |site| {
         let (address, home) = (free_address()?, tempfile::tempdir()?);
-        let _operator = set_up(site, address, &served(home.path())).await?;
+        let _operator = set_up(site, address, &served()).await?;
         declare_ana(site).await?;
         let root = with(user_with_password("ana"), "spec.isAdmin", json!(true));
         site.apply(&root).await?;

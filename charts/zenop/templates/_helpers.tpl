@@ -111,6 +111,17 @@ No spec of a custom resource is ever written (a patch of a ZenSecret sets a fina
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch]
+# Volumes of databases, which are never deleted.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, create, patch]
+# Migrations of databases, and what they said at their end.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
 # Consumers of keys, which are restarted after a rotation.
 - apiGroups: [apps]
   resources: [statefulsets, daemonsets]

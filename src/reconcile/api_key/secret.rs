@@ -119,6 +119,7 @@ impl Template {
             name: name.to_owned(),
             body,
             adopts: live.as_ref().is_some_and(|live| live.controller.is_none()),
+            kept: false,
             live,
             create_only: false,
         }

@@ -312,6 +312,7 @@ impl Making<'_> {
             name: self.object.secret_name(),
             body: json!({"type": "Opaque", "metadata": {"labels": labels}, "data": data}),
             adopts: live.as_ref().is_some_and(|live| live.controller.is_none()),
+            kept: false,
             live,
             create_only: false,
         })

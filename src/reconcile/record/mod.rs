@@ -50,6 +50,7 @@ fn sealed(record: &Record, pepper: &Pepper, live: Option<Live>) -> Child {
         live,
         create_only: false,
         adopts: false,
+        kept: false,
     }
 }
 

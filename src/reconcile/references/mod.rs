@@ -78,8 +78,8 @@ impl Refers for ZenServer {
     }
 
     fn names(&self) -> BTreeSet<String> {
-        let env = self.spec.pod_template.env.iter();
-        let names = texts::references(env.map(|variable| variable.value.as_str()));
+        let texts: Vec<_> = self.environment().map(|(_, text)| text).collect();
+        let names = texts::references(texts.iter().map(|text| &**text));
         names.map(|reference| reference.name.to_owned()).collect()
     }
 }

@@ -112,6 +112,7 @@ impl Generated {
             name: of.generated_name(),
             body,
             adopts: live.as_ref().is_some_and(|live| live.controller.is_none()),
+            kept: false,
             live,
             create_only: false,
         })

@@ -193,6 +193,7 @@ impl Target<'_> {
             name: self.object.secret_name().to_owned(),
             body,
             adopts: live.as_ref().is_some_and(|live| live.controller.is_none()),
+            kept: false,
             live,
             create_only: false,
         }

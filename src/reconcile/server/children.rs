@@ -10,9 +10,9 @@ use kube::{ResourceExt, core::ApiResource};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::{Settings, environment::Environment};
+use super::{Settings, database, environment::Environment, migration::Migration};
 use crate::{
-    api::{GROUP, SecretKeyRef, ZenServer, annotation, label},
+    api::{DatabaseType, GROUP, SecretKeyRef, ZenServer, annotation, label},
     auth::{
         keyring::{BadSecret, KEYSET_ENTRY, Keyring, PEPPER_ENTRY},
         keyset::Keyset,
@@ -31,8 +31,8 @@ const CLIENT_SECRET: &str = "client-secret";
 const MOUNT: &str = "/var/run/zenop/provider";
 
 /// The volume of the ZenML server's home, and where it is.
-const SCRATCH: &str = "scratch";
-const SCRATCH_PATH: &str = "/zenml";
+pub(super) const SCRATCH: &str = "scratch";
+pub(super) const SCRATCH_PATH: &str = "/zenml";
 
 /// The kind of the auth Secret.
 pub(super) fn auth_secret_resource() -> ApiResource {
@@ -69,6 +69,7 @@ pub(super) fn auth_secret(name: &str, entries: &[(&str, &str)], live: Option<Liv
         live,
         create_only: true,
         adopts: false,
+        kept: false,
     }
 }
 
@@ -85,6 +86,7 @@ pub(super) fn passwords_secret(name: &str, live: Option<Live>) -> Child {
         live,
         create_only: true,
         adopts: false,
+        kept: false,
     }
 }
 
@@ -135,8 +137,14 @@ pub(super) fn with_labels(mut body: Value) -> Value {
     body
 }
 
+/// Variables of a ZenML process: without a home that can be written, it does not start.
+pub(super) fn home() -> [Value; 2] {
+    [("HOME", SCRATCH_PATH), ("ZENML_CONFIG_PATH", SCRATCH_PATH)]
+        .map(|(name, value)| json!({"name": name, "value": value}))
+}
+
 /// Adds to a list in a body.
-fn push(body: &mut Value, list: &str, item: Value) {
+pub(super) fn push(body: &mut Value, list: &str, item: Value) {
     if let Some(Value::Array(items)) = body.pointer_mut(list) {
         items.push(item);
     }
@@ -149,6 +157,7 @@ pub(super) struct Parts<'a> {
     /// Whether the pods get the secret for the provider, if there is one.
     pub provides_secret: bool,
     pub environment: &'a Environment,
+    pub migration: &'a Migration,
 }
 
 impl Parts<'_> {
@@ -219,12 +228,19 @@ impl Parts<'_> {
     }
 
     fn deployment(&self) -> Value {
+        // A file has one writer.
+        let strategy = match self.has_file() {
+            true => json!({"type": "Recreate"}),
+            false => json!({
+                "type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+            }),
+        };
         let mut spec = json!({
             "selector": {"matchLabels": self.server.pod_labels()},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "strategy": strategy,
             "template": self.pod_template(),
         });
-        let replicas = match self.server.spec.suspend {
+        let replicas = match self.server.spec.suspend || self.migration.drains {
             true => Some(0),
             false => self.server.spec.replicas,
         };
@@ -232,6 +248,12 @@ impl Parts<'_> {
             fields.insert("replicas".into(), replicas.into());
         }
         with_labels(json!({"spec": spec}))
+    }
+
+    /// Whether the database is a file of the pod's.
+    fn has_file(&self) -> bool {
+        let spec = &self.server.spec;
+        spec.image.is_some() && spec.database.kind == DatabaseType::Sqlite
     }
 
     fn pod_template(&self) -> Value {
@@ -262,7 +284,7 @@ impl Parts<'_> {
             }});
             spec.insert("volumes".into(), json!([volume]));
         }
-        if let Some(image) = &self.server.spec.image {
+        if let Some(image) = &self.migration.image {
             let scratch = json!({"name": SCRATCH, "emptyDir": {}});
             push(&mut template, "/spec/containers", self.zenml(image));
             match template.pointer("/spec/volumes") {
@@ -272,6 +294,9 @@ impl Parts<'_> {
                         spec.insert("volumes".into(), json!([scratch]));
                     }
                 }
+            }
+            if self.has_file() {
+                database::mount(&mut template, 1, &self.server.data_volume_name());
             }
             // Another value makes the pods anew.
             let print = json!({(annotation::ENVIRONMENT): self.environment.print});
@@ -293,10 +318,9 @@ impl Parts<'_> {
                 "failureThreshold": failures,
             })
         };
-        // Without a home that can be written, ZenML does not start.
-        let home = [("HOME", SCRATCH_PATH), ("ZENML_CONFIG_PATH", SCRATCH_PATH)];
-        let home = home.map(|(name, value)| json!({"name": name, "value": value}));
-        let env = home.iter().chain(&self.environment.variables);
+        let home = home();
+        let given = [json!({"name": upstream::NO_MIGRATION, "value": "true"})];
+        let env = home.iter().chain(&given).chain(&self.environment.variables);
         json!({
             "name": "zenml",
             "image": image,
@@ -310,8 +334,7 @@ impl Parts<'_> {
                 format!("--port={port}"),
             ],
             "env": env.collect::<Vec<_>>(),
-            // A start may be a migration.
-            "startupProbe": probe("/upstream/livez", 2, 300),
+            "startupProbe": probe("/upstream/livez", 2, 150),
             "readinessProbe": probe("/upstream/readyz", 5, 3),
             "livenessProbe": probe("/upstream/livez", 15, 5),
             "resources": {

@@ -136,9 +136,9 @@ impl Making<'_> {
         let from_secret = |variable: &str| json!({"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": variable}}});
         let plain = |(name, value): (&str, &str)| json!({"name": name, "value": value});
         let own = upstream::PLAIN.into_iter().map(plain);
-        let said = self.server.spec.pod_template.env.iter();
-        let said = said.filter(|variable| !values.contains_key(&*variable.name));
-        let said = said.map(|variable| plain((&variable.name, &variable.value)));
+        let said = self.server.environment();
+        let said = said.filter(|(name, _)| !values.contains_key(name));
+        let said = said.map(|(name, value)| plain((name, &value)));
         let secret = values.keys().map(|variable| from_secret(variable));
         let mut body = with_labels(json!({"type": "Opaque"}));
         if let Value::Object(fields) = &mut body {
@@ -154,6 +154,7 @@ impl Making<'_> {
                 live: self.live.cloned(),
                 create_only: false,
                 adopts: false,
+                kept: false,
             }),
             print: pepper.value_fingerprint(uid, "environment", all.as_bytes()),
             waits: None,
@@ -161,7 +162,9 @@ impl Making<'_> {
                 condition: condition::REFERENCES_RESOLVED,
                 holds: true,
                 reason: reason::RESOLVED,
-                message: format!("podTemplate.env: each of {count} references leads to a value"),
+                message: format!(
+                    "the ZenML server's environment: each of {count} references leads to a value"
+                ),
             }),
             deadline: None,
             doomed: None,
@@ -174,9 +177,12 @@ impl Making<'_> {
             .into_iter()
             .map(|(name, purpose)| (name, pepper.of_upstream(purpose)))
             .collect();
-        for variable in &self.server.spec.pod_template.env {
-            let place = || format!("spec.podTemplate.env[{}]", variable.name);
-            let pieces = embedded(&variable.value).map_err(|fault| {
+        for (name, value) in self.server.environment() {
+            let place = || match name.starts_with("ZENML_STORE_") {
+                true => format!("spec.database ({name})"),
+                false => format!("spec.podTemplate.env[{name}]"),
+            };
+            let pieces = embedded(&value).map_err(|fault| {
                 Why::stalled(reason::MALFORMED_REFERENCE, format!("{}, {fault}", place()))
             })?;
             if pieces.iter().all(|piece| matches!(piece, Piece::Text(_))) {
@@ -212,7 +218,7 @@ impl Making<'_> {
                     return Err(Why::stalled(reason::SOURCE_INVALID, message));
                 }
             }
-            all.insert(&variable.name, text);
+            all.insert(name, text);
         }
         Ok(all)
     }

@@ -6,7 +6,9 @@
 //! Security Standard, with rights on this namespace's identities and their own two Secrets only.
 
 mod children;
+mod database;
 mod environment;
+mod migration;
 pub mod readable;
 mod sealing;
 mod signing;
@@ -14,12 +16,14 @@ mod signing;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt, core::ApiResource};
 use zeroize::Zeroizing;
 
 use self::{
     children::{AuthSecret, Parts, auth_secret_resource, resources},
     environment::{Environment, Making},
+    migration::{Migration, Situation as Migrating},
     sealing::Kept,
     signing::{Situation, Turn},
 };
@@ -58,6 +62,10 @@ pub struct Observed {
     passwords: Option<Live>,
     sealing: Option<Live>,
     environment: Option<Live>,
+    volume: Option<Live>,
+    migration: Option<Live>,
+    /// Of the server and its migration, while the database does not fit.
+    pods: Vec<Live>,
     /// What the environment refers to.
     leads: Leads,
     values: Delivered,
@@ -77,6 +85,8 @@ pub struct Valid {
     passwords: Option<Live>,
     sealing: Option<Live>,
     environment: Environment,
+    volume: Option<Live>,
+    migration: Migration,
     forgotten: Vec<String>,
     /// The message, if the secret for the provider may not be used.
     withheld: Option<String>,
@@ -118,14 +128,37 @@ impl Reconciled for ZenServer {
         let environment = read
             .live(&secret, &namespace, &self.environment_secret_name())
             .await?;
-        let env = self.spec.pod_template.env.iter();
-        let texts = env.map(|variable| variable.value.as_str());
+        let texts: Vec<_> = self.environment().map(|(_, text)| text).collect();
+        let texts = texts.iter().map(|text| &**text);
         let leads = Leads::look_up(read.views(), self, None, texts);
         let keyring = match self.spec.image {
             Some(_) => read.keyring(self).await?,
             None => None,
         };
+        let volume = match database::wanted(self) {
+            Some((name, _)) => {
+                let resource = database::volume_resource();
+                read.live(&resource, &namespace, &name).await?
+            }
+            None => None,
+        };
+        let job = migration::job_resource();
+        let migration = match self.spec.image {
+            Some(_) => read.live(&job, &namespace, &self.migration_name()).await?,
+            None => None,
+        };
+        let pods = match migration::is_recorded(self) {
+            true => Vec::new(),
+            false => {
+                let pods = ApiResource::erase::<Pod>(&());
+                read.selected(&pods, &namespace, &migration::selector(self))
+                    .await?
+            }
+        };
         Ok(Observed {
+            volume,
+            migration,
+            pods,
             values: delivered(read, leads.secrets()).await?,
             environment,
             leads,
@@ -151,8 +184,10 @@ impl Reconciled for ZenServer {
             .rest
             .iter()
             .map(|(resource, live)| (resource, name.as_str(), live));
+        let job = migration::job_resource();
         let kind = auth_secret_resource();
         let secrets = [
+            (&job, &*self.migration_name(), &seen.migration),
             (&kind, &*self.auth_secret_name(), &seen.auth_secret),
             (&kind, &*self.passwords_secret_name(), &seen.passwords),
             (&kind, &*self.sealing_secret_name(), &seen.sealing),
@@ -176,6 +211,14 @@ impl Reconciled for ZenServer {
             now,
         };
         let environment = making.environment();
+        let migrating = Migrating {
+            server: self,
+            environment: &environment,
+            job: seen.migration.as_ref(),
+            pods: &seen.pods,
+            now,
+        };
+        let migration = migrating.turn();
         let auth_secret = check_auth_secret(self, seen.auth_secret, now)?;
         Ok(Valid {
             server: Arc::new(self.clone()),
@@ -184,6 +227,8 @@ impl Reconciled for ZenServer {
             passwords: seen.passwords,
             sealing: seen.sealing,
             environment,
+            volume: seen.volume,
+            migration,
             forgotten: seen.forgotten,
             withheld: withheld(self, seen.client_secret.as_ref()),
             rest: seen.rest,
@@ -200,15 +245,19 @@ impl Reconciled for ZenServer {
             settings: &valid.settings,
             provides_secret: valid.withheld.is_none(),
             environment: &valid.environment,
+            migration: &valid.migration,
         };
         let pods = Pods::of(&valid);
         let held = sealing.lost.or_else(|| valid.environment.waits.clone());
+        let held = held.or_else(|| valid.migration.waits.clone());
         let verdict = held.unwrap_or_else(|| valid.verdict(&pods));
         // No watch shows others' Secrets.
         let soon = valid.now.saturating_add(SignedDuration::from_secs(30));
         let look = valid.withheld.as_ref().and(soon.ok());
         let status = ZenServerStatus {
             sealing: sealing.status,
+            database: valid.migration.fits.clone(),
+            last_migration: valid.migration.last.clone(),
             ..valid.status(&parts, &pods, &auth)
         };
         let forgotten = valid.without_forgotten();
@@ -217,6 +266,8 @@ impl Reconciled for ZenServer {
         let mut children = vec![auth.child, passwords];
         children.extend(sealing.child);
         children.extend(valid.environment.secret.clone());
+        children.extend(database::volume(&valid.server, valid.volume.clone()));
+        children.extend(valid.migration.job.clone());
         children.extend(valid.rest(&parts));
         let writes = auth.is_new || auth.entry.is_some();
         let record = writes.then(|| ZenServerStatus {
@@ -232,6 +283,7 @@ impl Reconciled for ZenServer {
         notes.extend(auth.is_new.then(made_auth_secret));
         notes.extend(sealing.note);
         notes.extend(told.map(told_insecure));
+        notes.extend(valid.migration.note.clone());
         Plan {
             record,
             children,
@@ -239,7 +291,11 @@ impl Reconciled for ZenServer {
                 .into_iter()
                 .flatten()
                 .collect(),
-            prune: valid.environment.doomed.iter().cloned().collect(),
+            prune: [&valid.environment.doomed, &valid.migration.doomed]
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect(),
             restarts: Vec::new(),
             verdict,
             facts: [
@@ -247,6 +303,7 @@ impl Reconciled for ZenServer {
                 insecure,
                 unknown_at_rest(&valid.settings),
                 valid.environment.fact.clone(),
+                valid.migration.fact.clone(),
             ]
             .into_iter()
             .flatten()
@@ -256,6 +313,7 @@ impl Reconciled for ZenServer {
                 look,
                 sealing.deadline,
                 valid.environment.deadline,
+                valid.migration.deadline,
                 Some(auth.turn.deadline),
             ]
             .into_iter()
@@ -421,9 +479,10 @@ struct Secrets {
 
 impl Valid {
     /// What the server is made of besides Secrets. Its pods stay as they are while something is missing
-    /// that they are made of.
+    /// that they are made of, or their database is not ready for them.
     fn rest(&self, parts: &Parts<'_>) -> Vec<Child> {
-        let waits = self.environment.waits.is_some();
+        let has_no_image = self.server.spec.image.is_some() && self.migration.image.is_none();
+        let waits = self.environment.waits.is_some() || has_no_image;
         let rest = self.rest.iter();
         let rest = rest.filter(|(resource, _)| !waits || resource.kind != "Deployment");
         let child = |(resource, live): &(ApiResource, Option<Live>)| Child {
@@ -433,6 +492,7 @@ impl Valid {
             live: live.clone(),
             create_only: false,
             adopts: false,
+            kept: false,
         };
         rest.map(child).collect()
     }

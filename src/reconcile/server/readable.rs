@@ -121,6 +121,7 @@ fn child(resource: ApiResource, name: String, body: Value, live: Option<Live>) -
         live,
         create_only: false,
         adopts: false,
+        kept: false,
     }
 }
 

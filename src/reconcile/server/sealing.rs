@@ -139,6 +139,7 @@ fn secret(name: String, text: &str, live: Option<Live>) -> Child {
         live,
         create_only: true,
         adopts: false,
+        kept: false,
     }
 }
 

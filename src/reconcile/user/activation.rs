@@ -119,5 +119,6 @@ pub(super) fn child(
         live,
         create_only: false,
         adopts: false,
+        kept: false,
     }
 }

@@ -11,6 +11,7 @@ use futures::{
 };
 use k8s_openapi::api::{
     apps::v1::Deployment,
+    batch::v1::Job,
     core::v1::{Secret, Service, ServiceAccount},
     rbac::v1::{Role, RoleBinding},
 };
@@ -187,6 +188,7 @@ impl Watches {
         start.made::<Role>(&made::View::default(), r());
         start.made::<RoleBinding>(&made::View::default(), r());
         start.made::<Deployment>(&made::View::default(), r());
+        start.made::<Job>(&made::View::default(), r());
         let (synced_sender, synced) = watch::channel(false);
         tokio::spawn(when_synced(needed, synced_sender));
         Self {

@@ -17,6 +17,7 @@ use zenop_cluster::{
 use super::given::{made, theirs, value_from, verifier};
 use crate::support::{
     Site, component, entry, key, ready, secret, server, site::own_plane, site_on, stalled, with,
+    with_mysql,
 };
 
 /// Everything that is not a Secret, as text.
@@ -135,8 +136,8 @@ async fn values(site: &Site) -> Result<Vec<String>> {
     let template = json!({"data": {"both": "{{login.pass}}:{{login.drawn}}"}});
     let template = json!({"secretTemplate": template});
     let login = with(secret("login", entries), "spec.target", template);
-    let env = json!([{"name": "ZENML_STORE_URL", "value": "mysql://zen:{{login.pass}}@db/zen"}]);
-    let served = with(server("prod"), "spec.image", json!("zenml-server:test"));
+    let env = json!([{"name": "MAIL_URL", "value": "smtp://zen:{{login.pass}}@mail"}]);
+    let served = with_mysql(server("prod"), "{{login.pass}}");
     let served = with(served, "spec.podTemplate", json!({"env": env}));
     for name in [
         "login",
@@ -162,8 +163,8 @@ async fn values(site: &Site) -> Result<Vec<String>> {
     }
     site.until::<ZenComponent>("tracker", "Ready", ready)
         .await?;
-    let wanted = format!("mysql://zen:{taken}@db/zen");
-    let has = |secret: &Secret| entry(secret, "ZENML_STORE_URL").as_ref() == Some(&wanted);
+    let wanted = format!("smtp://zen:{taken}@mail");
+    let has = |secret: &Secret| entry(secret, "MAIL_URL").as_ref() == Some(&wanted);
     let environment = site
         .until("prod-environment", "with the value", has)
         .await?;

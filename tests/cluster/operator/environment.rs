@@ -12,17 +12,21 @@ use zenop::api::{ZenSecret, ZenServer, annotation, condition, reason};
 use super::components::{login, vault};
 use crate::support::{
     Site, entry, garbage_collector, message, ready, says, server, site, stalled, waiting, with,
+    with_zenml,
 };
 
 /// A server with a ZenML server behind it that has this environment.
 fn served(env: Value) -> Value {
-    let server = with(server("prod"), "spec.image", json!("zenml-server:test"));
-    with(server, "spec.podTemplate", json!({"env": env}))
+    with(
+        with_zenml(server("prod")),
+        "spec.podTemplate",
+        json!({"env": env}),
+    )
 }
 
-fn database() -> Value {
+fn mail() -> Value {
     json!([
-        {"name": "ZENML_STORE_URL", "value": "mysql://{{db.user}}:{{ db.pass }}@mysql.db.svc/zenml"},
+        {"name": "MAIL_URL", "value": "smtp://{{db.user}}:{{ db.pass }}@mail"},
         {"name": "ZENML_LOGGING_VERBOSITY", "value": "WARN"},
     ])
 }
@@ -58,7 +62,7 @@ async fn waits(site: &Site, why: &str) -> Result<String> {
 }
 
 async fn stored(site: &Site, url: &str) -> Result<Secret> {
-    let is = |secret: &Secret| entry(secret, "ZENML_STORE_URL").as_deref() == Some(url);
+    let is = |secret: &Secret| entry(secret, "MAIL_URL").as_deref() == Some(url);
     site.until("prod-environment", "with the values", is).await
 }
 
@@ -68,12 +72,10 @@ async fn it_is_made_of_values_and_follows_them() -> Result<()> {
     garbage_collector().await?;
     site("environment", async |site| {
         let _operator = site.operator().await?;
-        site.apply(&served(database())).await?;
+        site.apply(&served(mail())).await?;
         let said = waits(site, reason::SECRET_MISSING).await?;
         ensure!(
-            said.contains(
-                "spec.podTemplate.env[ZENML_STORE_URL]: {{db.user}}: there is no secret db"
-            ),
+            said.contains("spec.podTemplate.env[MAIL_URL]: {{db.user}}: there is no secret db"),
             "{said}"
         );
         ensure!(
@@ -89,11 +91,12 @@ async fn it_is_made_of_values_and_follows_them() -> Result<()> {
         site.apply(&login("db", &["user", "pass"])).await?;
         let resolved = says::<ZenServer>(condition::REFERENCES_RESOLVED, "True", reason::RESOLVED);
         site.until("prod", "with all values", &resolved).await?;
-        stored(site, "mysql://ana:s3cret@mysql.db.svc/zenml").await?;
+        stored(site, "smtp://ana:s3cret@mail").await?;
+        site.migrates("prod", 0, json!({"begun": true})).await?;
         let has_zenml = |deployment: &Deployment| zenml(deployment).is_some();
         let deployment = site.until("prod", "with a ZenML server", has_zenml).await?;
         let container = zenml(&deployment).context("no container")?;
-        let url = variable(container, "ZENML_STORE_URL").context("no URL")?;
+        let url = variable(container, "MAIL_URL").context("no URL")?;
         let from = url
             .value_from
             .as_ref()
@@ -117,7 +120,7 @@ async fn it_is_made_of_values_and_follows_them() -> Result<()> {
         // Another value makes the pods anew; it is asked for by nobody.
         site.apply(&vault(json!({"user": "ana", "pass": "other"})))
             .await?;
-        stored(site, "mysql://ana:other@mysql.db.svc/zenml").await?;
+        stored(site, "smtp://ana:other@mail").await?;
         let is_new =
             |deployment: &Deployment| print(deployment).is_some_and(|p| Some(p) != before.as_ref());
         site.until("prod", "with another print", is_new).await?;
@@ -130,7 +133,7 @@ async fn it_is_made_of_values_and_follows_them() -> Result<()> {
             .metadata
             .generation;
         site.apply(&served(
-            json!([{"name": "ZENML_STORE_URL", "value": "{{db.nope}}"}]),
+            json!([{"name": "MAIL_URL", "value": "{{db.nope}}"}]),
         ))
         .await?;
         waits(site, reason::KEY_MISSING).await?;
@@ -142,17 +145,15 @@ async fn it_is_made_of_values_and_follows_them() -> Result<()> {
                 .generation
                 == generation
         );
-        site.apply(&served(
-            json!([{"name": "ZENML_STORE_URL", "value": "{{db"}]),
-        ))
-        .await?;
+        site.apply(&served(json!([{"name": "MAIL_URL", "value": "{{db"}])))
+            .await?;
         site.until::<ZenServer>(
             "prod",
             "told of half a reference",
             stalled(reason::MALFORMED_REFERENCE),
         )
         .await?;
-        site.apply(&served(database())).await?;
+        site.apply(&served(mail())).await?;
         site.until("prod", "with all values", &resolved).await?;
 
         // It uses the secret, which therefore waits to be deleted.
@@ -190,10 +191,7 @@ async fn it_is_made_of_values_and_follows_them() -> Result<()> {
 async fn what_zenop_sets_itself_is_derived_and_made_again() -> Result<()> {
     site("derived", async |site| {
         let _operator = site.operator().await?;
-        site.apply(&served(
-            json!([{"name": "ZENML_STORE_URL", "value": "sqlite:////tmp/zenml.db"}]),
-        ))
-        .await?;
+        site.apply(&with_zenml(server("prod"))).await?;
         let made = stored_secrets(site, None).await?;
         ensure!(
             entry(&made, "ZENML_STORE_URL").is_none(),
@@ -231,21 +229,22 @@ async fn what_cannot_be_is_refused() -> Result<()> {
     site("refused", async |site| {
         let _operator = site.operator().await?;
         let one = |name: &str, value: &str| {
-            let mut env = database();
+            let mut env = mail();
             if let Some(all) = env.as_array_mut() {
                 all.push(json!({"name": name, "value": value}));
             }
             served(env)
         };
-        let env_alone = with(
-            server("prod"),
-            "spec.podTemplate",
-            json!({"env": database()}),
-        );
-        let image_alone = with(server("prod"), "spec.image", json!("zenml-server:test"));
+        let env_alone = with(server("prod"), "spec.podTemplate", json!({"env": mail()}));
         for (object, why) in [
-            (env_alone, "image and podTemplate.env go together"),
-            (image_alone, "ZENML_STORE_URL"),
+            (
+                env_alone,
+                "podTemplate.env is the environment of the ZenML server: it needs image",
+            ),
+            (
+                one("ZENML_STORE_URL", "sqlite:////tmp/x"),
+                "set by zenop itself",
+            ),
             (
                 one("ZENML_SERVER_AUTH_SCHEME", "NO_AUTH"),
                 "set by zenop itself",

@@ -16,6 +16,7 @@ mod given;
 mod leaders;
 mod lost;
 mod main_job;
+mod migration;
 mod odd;
 mod parties;
 mod policy;

@@ -20,7 +20,7 @@ use zenop_cluster::{
 use super::given::{made, theirs, value_from, verifier};
 use crate::support::{
     Site, account, component, key, ready, secret, server, site, site::own_plane, site_on, stalled,
-    waiting, with,
+    waiting, with, with_mysql,
 };
 
 /// Objects in every state that lasts.
@@ -72,9 +72,7 @@ async fn populate(site: &Site) -> Result<()> {
 
 /// A server with a ZenML server, whose environment has a value in it.
 fn served() -> Value {
-    let env = json!([{"name": "ZENML_STORE_URL", "value": "mysql://zen:{{login.pass}}@db/zen"}]);
-    let server = with(server("prod"), "spec.image", json!("zenml-server:test"));
-    with(server, "spec.podTemplate", json!({"env": env}))
+    with_mysql(server("prod"), "{{login.pass}}")
 }
 
 /// A secret with a value of each kind but sealed.

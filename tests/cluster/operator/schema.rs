@@ -444,9 +444,15 @@ async fn defaults_are_as_documented_and_a_new_object_says_that_nothing_was_obser
             "keys": {"maxPerAccount": 20}, "devices": devices, "secretValidation": "SecretAndKeyExists",
         });
         let cors = json!({"allowCredentials": false});
+        let migration = json!({
+            "backup": "Dump", "backupTarget": {"size": "10Gi"}, "timeout": "30m",
+            "ttlSecondsAfterFinished": 86_400, "allowDowngrade": false, "acceptNoBackup": false,
+            "allowDatabaseChange": false,
+        });
         let defaults = json!({
             "auth": &auth, "policy": policy, "cors": cors, "secureHeaders": {},
             "sealing": {"rotateEvery": "8760h"}, "podTemplate": {}, "suspend": false,
+            "database": {"type": "SQLite"}, "migration": migration,
         });
         ensure!(spec(&object) == defaults, "{:?}", object.data);
         let some = set(server("some"), "auth", json!({"tokenTTL": "2h"}));

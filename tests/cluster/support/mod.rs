@@ -1,6 +1,7 @@
 //! What tests of the operator stand on.
 
 pub mod helm;
+pub mod migration;
 pub mod objects;
 pub mod operator;
 pub mod site;

@@ -35,6 +35,18 @@ pub fn server(name: &str) -> Value {
     json!({"apiVersion": "zenop.dev/v1alpha1", "kind": "ZenServer", "metadata": {"name": name}, "spec": {}})
 }
 
+/// The server with a ZenML server beside it, whose database is SQLite.
+pub fn with_zenml(server: Value) -> Value {
+    with(server, "spec.image", json!("zenml-server:test"))
+}
+
+/// The server with a ZenML server beside it, whose database is a MySQL that it enters with this password.
+pub fn with_mysql(server: Value, password: &str) -> Value {
+    let mysql = json!({"host": "mysql.db.svc", "username": "zen", "password": password});
+    let database = json!({"type": "MySQL", "mysql": mysql});
+    with(with_zenml(server), "spec.database", database)
+}
+
 pub fn account(name: &str) -> Value {
     json!({
         "apiVersion": "zenop.dev/v1alpha1", "kind": "ZenServiceAccount", "metadata": {"name": name},

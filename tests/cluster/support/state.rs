@@ -6,13 +6,15 @@ use serde_json::{Map, Value, json};
 
 use super::{Site, site::resource};
 
-const KINDS: [(&str, &str); 12] = [
+const KINDS: [(&str, &str); 14] = [
     ("v1", "Secret"),
     ("v1", "ServiceAccount"),
     ("v1", "Service"),
     ("rbac.authorization.k8s.io/v1", "Role"),
     ("rbac.authorization.k8s.io/v1", "RoleBinding"),
     ("apps/v1", "Deployment"),
+    ("batch/v1", "Job"),
+    ("v1", "PersistentVolumeClaim"),
     ("zenop.dev/v1alpha1", "ZenServer"),
     ("zenop.dev/v1alpha1", "ZenServiceAccount"),
     ("zenop.dev/v1alpha1", "ZenAPIKey"),
