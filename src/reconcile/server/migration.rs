@@ -398,16 +398,42 @@ impl Situation<'_> {
             // Whatever it waits for is said.
             return kept;
         }
-        if self.is_sqlite() && !self.pods.is_empty() {
+        if let Some(running) = self.writer().filter(|_| self.is_sqlite()) {
+            let waits = self.meanwhile("the pods end, then the database is migrated", kept);
             return Migration {
                 deadline: self.now.saturating_add(SOON).ok(),
-                ..self.meanwhile("the pods end, then the database is migrated", kept)
+                // Status may have been lost.
+                image: waits.image.or(Some(running)),
+                ..waits
             };
         }
         Migration {
             job: Some(self.job(image)),
             ..self.meanwhile("a migration begins", kept)
         }
+    }
+
+    /// The image of a pod that may write to the database.
+    fn writer(self) -> Option<String> {
+        let containers = |pod: &Live| {
+            let all = pod.body.pointer("/spec/containers")?.as_array()?;
+            let is_zenml = |one: &&Value| {
+                let name = one.get("name").and_then(Value::as_str);
+                name.is_some_and(|name| ["zenml", "migration"].contains(&name))
+            };
+            Some(
+                all.iter()
+                    .find(is_zenml)?
+                    .get("image")?
+                    .as_str()?
+                    .to_owned(),
+            )
+        };
+        let runs = |pod: &&Live| {
+            let phase = pod.body.pointer("/status/phase").and_then(Value::as_str);
+            !phase.is_some_and(|phase| ["Succeeded", "Failed"].contains(&phase))
+        };
+        self.pods.iter().filter(runs).find_map(containers)
     }
 
     /// What makes another try worth while.

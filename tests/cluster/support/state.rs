@@ -24,7 +24,7 @@ const KINDS: [(&str, &str); 14] = [
 ];
 
 /// Times, versions, addresses.
-const PASSING: [&str; 23] = [
+const PASSING: [&str; 26] = [
     "uid",
     "resourceVersion",
     "creationTimestamp",
@@ -43,6 +43,9 @@ const PASSING: [&str; 23] = [
     "nextSigningKeyTime",
     // Of keys that were drawn.
     "revoked",
+    "batch.kubernetes.io/controller-uid",
+    "controller-uid",
+    "finishedTime",
     "clusterIP",
     "clusterIPs",
     "deployment.kubernetes.io/revision",
@@ -53,9 +56,14 @@ const PASSING: [&str; 23] = [
     "encrypted",
 ];
 /// What is drawn, or made of it.
-const DRAWN: [&str; 19] = [
+const DRAWN: [&str; 24] = [
     "idProof",
     "restoredFrom",
+    "zenop.dev/environment",
+    "zenop.dev/migration-attempt",
+    "ZENML_SERVER_JWT_SECRET_KEY",
+    "ZENML_DEFAULT_USER_PASSWORD",
+    "ZENML_SECRETS_STORE_ENCRYPTION_KEY",
     "zenop.dev/restore",
     "verifier",
     "fingerprint",
@@ -84,7 +92,7 @@ impl Site {
             for object in api.list(&ListParams::default()).await? {
                 let name = format!("{kind} {}", object.name_any());
                 let mut object = serde_json::to_value(object)?;
-                if kind == "Deployment" {
+                if kind == "Deployment" || kind == "Job" {
                     object["status"] = Value::Null;
                 }
                 // By user, whose ids are drawn.

@@ -516,6 +516,11 @@ async fn harm_while_a_component_follows_its_secret() -> Result<()> {
 }
 
 #[tokio::test]
+async fn harm_while_a_database_is_migrated() -> Result<()> {
+    campaign(Story::Migrate, &ALL).await
+}
+
+#[tokio::test]
 async fn harm_while_a_component_parts_with_its_secret() -> Result<()> {
     campaign(Story::Part, &ALL).await
 }

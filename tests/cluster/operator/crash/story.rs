@@ -1,11 +1,14 @@
 //! The stories: what is there, what happens, and how it is to end.
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use zenop::{
-    api::{DeletionPolicy, SigningKeyState, ZenAPIKey, ZenSecret, ZenServer, ZenServiceAccount},
+    api::{
+        DeletionPolicy, SigningKeyState, ZenAPIKey, ZenSecret, ZenServer, ZenServiceAccount,
+        condition, reason,
+    },
     auth::api_key::{ApiKey, KeySecret},
 };
 
@@ -15,7 +18,7 @@ use crate::{
         retain::{forgiving, restored},
         users,
     },
-    support::{PATIENCE, Site, accepted, account, key, ready, server, with},
+    support::{PATIENCE, Site, accepted, account, key, ready, says, server, with, with_zenml},
 };
 
 /// What the operator is to do.
@@ -63,6 +66,8 @@ pub enum Story {
     Follow,
     /// A secret in use is deleted, and then the component that uses it; what was delivered is to stay.
     Part,
+    /// A server gets a ZenML server, whose database is made first.
+    Migrate,
 }
 
 /// How a story ends, or how it is before it begins.
@@ -88,7 +93,7 @@ const OVERLAP: Scene = Scene {
 };
 
 impl Story {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Create,
         Self::Replace,
         Self::Rotate,
@@ -110,6 +115,7 @@ impl Story {
         Self::Refer,
         Self::Follow,
         Self::Part,
+        Self::Migrate,
     ];
 
     /// What is there when the operator starts; settled as [`ONE`], if anything is.
@@ -172,6 +178,7 @@ impl Story {
             Self::Refer => return components::come(site).await,
             Self::Follow => return components::change(site).await,
             Self::Part => return components::part(site).await,
+            Self::Migrate => return migrated(site).await,
             Self::Secret => return secrets::come(site).await,
             Self::Draw => vec![secrets::another()],
             Self::Move => vec![secrets::moved()],
@@ -205,7 +212,7 @@ impl Story {
             Self::Create | Self::Retain | Self::Restore => ONE,
             Self::Users | Self::SignAnew | Self::Revoke => ONE,
             Self::Secret | Self::Draw | Self::Move | Self::Forget | Self::Reseal => ONE,
-            Self::Refer | Self::Follow | Self::Part => ONE,
+            Self::Refer | Self::Follow | Self::Part | Self::Migrate => ONE,
             Self::Replace | Self::Rotate | Self::Given | Self::Verifier => OVERLAP,
             Self::Retire => Scene {
                 accepted: &[2],
@@ -300,6 +307,22 @@ impl Scene {
             .await?;
         site.settled().await
     }
+}
+
+/// The server gets a ZenML server: first the database, then the pods.
+async fn migrated(site: &Site) -> Result<()> {
+    site.apply(&with_zenml(server("prod"))).await?;
+    let report = json!({"begun": true, "to": "0.98.0"});
+    site.migrates("prod", 0, report).await?;
+    let fits = says::<ZenServer>(condition::MIGRATION_SUCCEEDED, "True", reason::MIGRATED);
+    site.until("prod", "migrated", fits).await?;
+    let has_both = |deployment: &Deployment| {
+        let pod = deployment.spec.template.spec.as_ref();
+        pod.is_some_and(|pod| pod.containers.len() == 2)
+    };
+    site.until("prod", "with both containers", has_both)
+        .await
+        .map(drop)
 }
 
 /// Deletes the key, and waits until it is gone. Returns its UID.
