@@ -21,7 +21,7 @@ export ZENOP_ZENML_BEFORE := $(SERVER_BEFORE)/zenml
 export ZENOP_TOOLS := $(TOOLS)/bin
 export ZENOP_IMAGE_BINARY := $(CURDIR)/$(IMAGE_BINARY)
 
-.PHONY: help demo test node-test bench fuzz check generate needs image zenml zenml-server zenml-before mariadb browser python-tools cluster-tool
+.PHONY: help demo test node-test bench fuzz check generate needs image zenml zenml-server zenml-before peers browser python-tools cluster-tool
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -30,7 +30,7 @@ help: ## list the targets
 demo: needs cluster-tool image zenml ## the whole idea on a real Kubernetes, in a few minutes; KEEP=1 leaves it up
 	KEEP=$(KEEP) cluster/demo.sh
 
-test: needs zenml zenml-server zenml-before mariadb browser python-tools ## every test but those of real pods
+test: needs zenml zenml-server zenml-before peers browser python-tools ## every test but those of real pods
 	cargo test --workspace --no-fail-fast
 
 node-test: needs cluster-tool image zenml ## the tests of real pods (root on Linux)
@@ -88,12 +88,13 @@ $(SERVER_BEFORE)/zenml/VERSION: $(SERVER_VENV)/bin/uvicorn
 	@echo "installing the zenml server $(ZENML_BEFORE), to upgrade from"
 	$(SERVER_VENV)/bin/pip install --quiet --no-deps --upgrade --target $(SERVER_BEFORE) "zenml==$(ZENML_BEFORE)"
 
-mariadb: ## a MySQL server, for the tests of databases
-	@found() { command -v mariadbd && command -v mariadb-install-db && command -v mariadb; }; \
+peers: ## a MySQL server and a gateway, for the tests with them
+	@found() { for it in mariadbd mariadb-install-db mariadb nginx; do command -v "$$it" || return 1; done; }; \
+	packages="mariadb-server-core mariadb-client-core nginx-light"; \
 	found >/dev/null || { \
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
-		echo "installing MariaDB" && apt-get install -y -qq --no-install-recommends mariadb-server-core mariadb-client-core >/dev/null; } || { \
-		echo "missing: mariadbd (apt-get install -y mariadb-server-core mariadb-client-core)"; exit 1; }
+		echo "installing MariaDB and nginx" && apt-get install -y -qq --no-install-recommends $$packages >/dev/null; } || { \
+		echo "missing: mariadbd or nginx (apt-get install -y $$packages)"; exit 1; }
 
 python-tools: $(TOOLS)/bin/schemathesis
 

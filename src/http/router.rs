@@ -20,7 +20,7 @@ use super::{
     routes::{
         about, activation, api_keys, api_token, change_accounts, change_devices, change_keys,
         change_secrets, change_users, constants, current_user, device_start, devices, health, info,
-        jwks, login, secrets, service_accounts, users,
+        jwks, login, secrets, service_accounts, users, verify,
     },
     upstream::beyond,
 };
@@ -51,6 +51,8 @@ fn table() -> Table {
         .row(M::GET,    "/.well-known/jwks.json",   Anyone,  jwks::show)
         .row(M::GET,    "/api/v1/current-user",     Account, current_user::show)
         .row(M::PUT,    "/api/v1/current-user",     Account, change_users::update_self)
+        // For a gateway that asks before it lets somebody through.
+        .row(M::GET,    "/auth/verify",             Account, verify::show)
         // By way of a provider, in a browser.
         .row(M::GET,    "/login/external",          Anyone,  external::begin)
         .row(M::GET,    "/login/external/callback", Anyone,  external::finish)

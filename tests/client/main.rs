@@ -21,6 +21,7 @@ mod door;
 mod driver;
 mod external;
 mod freshness;
+mod gateway;
 mod harm;
 mod imported;
 mod interop;

@@ -53,7 +53,7 @@ impl Mysql {
             .stdin(Stdio::null())
             .output()
             .await
-            .context("no mariadb-install-db: run `make mariadb`")?;
+            .context("no mariadb-install-db: run `make peers`")?;
         ensure!(
             made.status.success(),
             "{}",
@@ -84,7 +84,7 @@ impl Mysql {
             .stderr(log)
             .kill_on_drop(true)
             .spawn()
-            .context("no mariadbd: run `make mariadb`")?;
+            .context("no mariadbd: run `make peers`")?;
         let server = Self {
             folder,
             address,

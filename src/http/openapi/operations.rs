@@ -141,6 +141,10 @@ fn entrance(row: Row<'_>) -> Option<Operation> {
         ("GET", "/api/v1/current-user") => {
             Operation::answers::<account::User<'_>>("Who the caller is.")
         }
+        ("GET", "/auth/verify") => Operation::answers::<Nothing>(
+            "Whether the caller is let in, and who it is, in headers.",
+        )
+        .refused(&[403]),
         ("PUT", "/api/v1/current-user") => {
             Operation::answers::<account::User<'_>>("Changes the caller, if it is a user.")
                 .takes::<change::UserUpdate>()

@@ -24,6 +24,7 @@ pub(super) mod login;
 pub(super) mod secrets;
 pub(super) mod service_accounts;
 pub(super) mod users;
+pub(super) mod verify;
 
 use axum::{
     http::{HeaderName, header::CONTENT_TYPE},

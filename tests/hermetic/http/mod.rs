@@ -30,5 +30,6 @@ mod tokens;
 mod transport;
 mod upstream;
 mod users;
+mod verify;
 
 use crate::support;

@@ -60,6 +60,14 @@ impl Scene {
         self.form(&fields).await
     }
 
+    /// The cookie of a browser in which somebody logged in.
+    pub async fn cookie(&self, name: &str) -> String {
+        let answer = self.login(name, &format!("password of {name}")).await;
+        let answer = answer.expect(200);
+        let set = answer.header("set-cookie").unwrap();
+        set.split(';').next().unwrap().to_owned()
+    }
+
     pub async fn token(&self, name: &str) -> String {
         let answer = self.login(name, &format!("password of {name}")).await;
         text(&answer.expect(200).json()["access_token"])
