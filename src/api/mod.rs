@@ -6,6 +6,9 @@ mod component;
 mod crds;
 mod device;
 mod duration;
+mod elsewhere;
+mod expose;
+mod network;
 mod pod_template;
 mod record;
 mod reference;
@@ -36,6 +39,11 @@ pub use device::{
     ZenDeviceStatus,
 };
 pub use duration::ApiDuration;
+pub use elsewhere::{Certificate, HTTPRoute};
+pub use expose::{
+    Expose, ExposeMode, GatewayFront, IngressFront, IssuerRef, ParentRef, Tls, TlsMode,
+};
+pub use network::{Egress, NetworkGuard};
 pub use pod_template::{PodTemplate, Variable};
 pub use record::Record;
 pub use reference::reference;
