@@ -109,6 +109,9 @@ pub mod condition {
     pub const AVAILABLE: &str = "Available";
     /// The ZenML server's database fits its image.
     pub const MIGRATION_SUCCEEDED: &str = "MigrationSucceeded";
+    /// What leads to the server from outside its cluster was taken up there. Present where there
+    /// is something.
+    pub const EXPOSED: &str = "Exposed";
     /// The server does something that `allowInsecure` had to be set for. Present only then.
     pub const INSECURE: &str = "Insecure";
     /// Nobody said that the API server encrypts Secrets where it stores them, and nobody who is only its
@@ -229,6 +232,14 @@ pub mod reason {
     pub const MIGRATION_FAILED: &str = "MigrationFailed";
     /// The ZenML server's database has its image's schema.
     pub const MIGRATED: &str = "Migrated";
+    /// The cluster does not have a kind that the spec asks for.
+    pub const KIND_MISSING: &str = "KindMissing";
+    /// The Ingress has no address: nobody took it up.
+    pub const NO_ADDRESS: &str = "NoAddress";
+    /// The Gateway did not take the route, or did not answer.
+    pub const ROUTE_NOT_ACCEPTED: &str = "RouteNotAccepted";
+    /// The certificate was not issued, or is not in its Secret.
+    pub const CERTIFICATE_NOT_READY: &str = "CertificateNotReady";
     /// The server's pods are not ready.
     pub const PODS_NOT_READY: &str = "PodsNotReady";
     /// The API server refused or did not answer; it will be tried again.

@@ -7,6 +7,9 @@ mod crds;
 mod database;
 mod device;
 mod duration;
+mod elsewhere;
+mod expose;
+mod network;
 mod pod_template;
 mod record;
 mod reference;
@@ -41,6 +44,11 @@ pub use device::{
     ZenDeviceStatus,
 };
 pub use duration::ApiDuration;
+pub use elsewhere::{Certificate, HTTPRoute};
+pub use expose::{
+    Expose, ExposeMode, GatewayFront, IngressFront, IssuerRef, ParentRef, Tls, TlsMode,
+};
+pub use network::{Egress, NetworkGuard};
 pub use pod_template::{PodTemplate, Variable};
 pub use record::Record;
 pub use reference::reference;

@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     api_key::SecretKeyRef,
-    common::{conditions, kind_status, unobserved, yes},
+    common::{LocalRef, conditions, kind_status, unobserved, yes},
     component::ValidationLevel,
     database::{Database, DatabaseStatus, Migration, MigrationStatus},
     duration::ApiDuration,
+    expose::{Expose, Tls},
+    network::NetworkGuard,
     pod_template::PodTemplate,
     signing::{Jwt, SigningKeyStatus},
 };
@@ -38,7 +40,9 @@ use super::{
     status = "ZenServerStatus",
     derive = "PartialEq",
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')", "the name must be one of a Service: at most 63 lower-case letters, digits and hyphens, and begin with a letter"),
-    validation = ("!has(self.spec.auth.external) || has(self.spec.url)", "auth.external needs spec.url: the provider sends people back to <url>/login/external/callback"),
+    validation = ("!has(self.spec.auth.external) || has(self.spec.url) || self.spec.expose.mode != 'None'", "auth.external needs spec.url, or spec.expose: the provider sends people back to <url>/login/external/callback"),
+    validation = ("self.spec.tls.mode == 'None' || self.spec.expose.mode != 'Gateway'", "with a Gateway TLS ends at its listener: say the certificate there, and leave tls.mode None"),
+    validation = ("self.spec.tls.mode == 'None' || self.spec.expose.mode != 'None'", "TLS ends at the front door: tls.mode needs expose.mode Ingress; pods and Service speak plain http"),
     validation = ("has(self.spec.image) || !has(self.spec.podTemplate.env) || size(self.spec.podTemplate.env) == 0", "podTemplate.env is the environment of the ZenML server: it needs image"),
     validation = ("!has(self.spec.image) || self.spec.database.type != 'SQLite' || !has(self.spec.replicas) || self.spec.replicas <= 1", "SQLite allows one replica"),
     validation = ("self.spec.migration.backup != 'Database' || self.spec.database.type == 'MySQL'", "migration.backup: Database needs database.type: MySQL"),
@@ -85,7 +89,7 @@ pub struct ZenServerSpec {
     pub suspend: bool,
 
     /// Where clients reach the server, written to the delivered Secrets; no slash at the end.
-    /// Default: the address of its Service in the cluster.
+    /// Default: where `expose` leads to it from, else the address of its Service in the cluster.
     /// Example: `https://zenml.example.org`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
@@ -93,6 +97,19 @@ pub struct ZenServerSpec {
         regex(pattern = r"^https?://[^/?#@\s\x00-\x1f]+(/[^?#\s\x00-\x1f]*[^/?#\s\x00-\x1f])?$")
     )]
     pub url: Option<String>,
+
+    /// How the server is reached from outside its cluster. Default: not at all.
+    #[serde(default)]
+    pub expose: Expose,
+
+    /// Who vouches for the server where TLS ends, which is in the Ingress. Default: nobody, and
+    /// the Ingress speaks http.
+    #[serde(default)]
+    pub tls: Tls,
+
+    /// What its pods may reach, and who may reach them.
+    #[serde(default)]
+    pub network_policy: NetworkGuard,
 
     /// Tokens, and how old the sidecar's view may be.
     #[serde(default)]
@@ -674,7 +691,7 @@ pub struct ZenServerStatus {
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
 
-    /// Ready, Reconciling, Stalled, Available, Conflict, ReferencesResolved, `MigrationSucceeded`, Insecure,
+    /// Ready, Reconciling, Stalled, Available, Exposed, Conflict, ReferencesResolved, `MigrationSucceeded`, Insecure,
     /// `EncryptionAtRestUnknown`.
     #[serde(default)]
     #[schemars(schema_with = "conditions")]
@@ -693,6 +710,11 @@ pub struct ZenServerStatus {
     )]
     #[schemars(length(max = 1024))]
     pub internal_url: Option<String>,
+
+    /// The ConfigMap with what clients need to connect: `url`, `internalURL`, and `ca.crt` where the
+    /// server has a CA of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_ref: Option<LocalRef>,
 
     /// The release of zenop that its pods run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -816,6 +838,7 @@ impl Default for ZenServerStatus {
             conditions: Vec::new(),
             url: None,
             internal_url: None,
+            connection_ref: None,
             version: None,
             replicas: 0,
             ready_replicas: 0,
@@ -882,6 +905,36 @@ impl ZenServer {
             .is_some()
             .then(|| self.spec.database.environment());
         database.into_iter().flatten().chain(said)
+    }
+
+    /// Name of the ConfigMap with what clients need to connect.
+    pub fn connection_name(&self) -> String {
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        format!("{name}-connection")
+    }
+
+    /// Name of the Certificate that is asked for, and of the Secret that it is put into.
+    pub fn certificate_name(&self) -> String {
+        format!("{}-tls", self.metadata.name.as_deref().unwrap_or_default())
+    }
+
+    /// Where people reach the server from outside its cluster, if somebody said so.
+    pub fn public_url(&self) -> Option<String> {
+        let spec = &self.spec;
+        let said = spec.url.clone();
+        said.or_else(|| spec.expose.url(spec.tls.mode))
+    }
+
+    /// Where clients in the cluster reach it: its Service.
+    pub fn internal_url(&self) -> String {
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
+        format!("http://{name}.{namespace}.svc")
+    }
+
+    /// Where clients reach it. Everybody who needs an address takes this one, by way of status.
+    pub fn url(&self) -> String {
+        self.public_url().unwrap_or_else(|| self.internal_url())
     }
 
     /// Whether nobody reported yet on its spec as it is now.

@@ -471,7 +471,7 @@ fn holds(live: &Value, wanted: &Value) -> bool {
                 .iter()
                 .all(|(name, value)| match (live.get(name), name.as_str()) {
                     // Lists by name, to which others may add.
-                    (Some(live), "ownerReferences" | "containers" | "ports") => {
+                    (Some(live), "ownerReferences" | "containers" | "ports") if is_named(value) => {
                         contains_each(live, value)
                     }
                     (Some(live), _) => holds(live, value),
@@ -483,6 +483,12 @@ fn holds(live: &Value, wanted: &Value) -> bool {
         }
         (live, wanted) => live == wanted,
     }
+}
+
+/// Those of a NetworkPolicy have no names: one more is not somebody's addition, but a hole.
+fn is_named(list: &Value) -> bool {
+    let mut items = list.as_array().into_iter().flatten();
+    items.all(|item| item.get("name").is_some())
 }
 
 fn contains_each(live: &Value, wanted: &Value) -> bool {

@@ -10,6 +10,7 @@ pub mod component;
 pub mod device;
 pub mod driver;
 pub mod echo;
+pub mod elsewhere;
 pub mod error;
 pub mod events;
 mod foreign;

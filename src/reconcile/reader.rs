@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::{core::v1::Secret, discovery::v1::EndpointSlice};
 use kube::{
     Api, Client, ResourceExt,
     api::ListParams,
@@ -14,11 +14,13 @@ use kube::{
 };
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::{
     Reconciled,
     call::call,
+    elsewhere::Elsewhere,
     error::CallError,
     made::{self, Made},
     plan::{Doomed, Live},
@@ -42,6 +44,7 @@ use crate::{
 pub struct Reader {
     client: Client,
     views: Views,
+    is_everywhere: bool,
     /// By the server's UID.
     keyrings: Mutex<HashMap<String, Read<Keyring>>>,
     /// By the server's UID.
@@ -50,6 +53,8 @@ pub struct Reader {
     passwords: Mutex<HashMap<String, Arc<Passwords>>>,
     /// By user: the version of a source whose password was found to be the one that is stored.
     proven: Mutex<HashMap<Uuid, Proof>>,
+    /// Where the API server listens.
+    api_server_ports: OnceCell<Vec<u16>>,
 }
 
 /// What was read, and of which version of the Secret.
@@ -94,18 +99,22 @@ pub struct Views {
     pub referrers: Referrers,
     /// The Secrets that we made; their content stays at the API server.
     pub secrets: made::View,
+    /// Which kinds of others the cluster was found to have.
+    pub elsewhere: Elsewhere,
 }
 
 impl Reader {
-    /// A reader of these views and of the API server.
-    pub fn new(client: Client, views: Views) -> Self {
+    /// A reader of these views and of the API server, which has rights in each namespace or in one.
+    pub fn new(client: Client, views: Views, is_everywhere: bool) -> Self {
         Self {
             client,
             views,
+            is_everywhere,
             keyrings: Mutex::default(),
             opening: Mutex::default(),
             passwords: Mutex::default(),
             proven: Mutex::default(),
+            api_server_ports: OnceCell::new(),
         }
     }
 
@@ -147,6 +156,72 @@ impl Reader {
         let what = || format!("get {} {namespace}/{name}", resource.kind);
         let found = call(what, api.get_opt(name)).await?;
         Ok(found.and_then(live))
+    }
+
+    /// The same of a kind that not each cluster has: where it does not, there is no object of it. One
+    /// that is there is watched from now on.
+    ///
+    /// # Errors
+    /// If the API server does not say.
+    pub async fn live_elsewhere(
+        &self,
+        resource: &ApiResource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Live>, CallError> {
+        match self.live(resource, namespace, name).await {
+            Ok(None) => Ok(None),
+            Ok(found) => {
+                self.views.elsewhere.saw(resource);
+                Ok(found)
+            }
+            // Of an unknown path the API server says so in plain text, which is no status that says
+            // that there is no such object.
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the cluster has a kind that not each has. If so, it is watched from now on.
+    ///
+    /// # Errors
+    /// If the API server does not say.
+    pub async fn serves(&self, resource: &ApiResource) -> Result<bool, CallError> {
+        let version = &resource.api_version;
+        let what = || format!("list the kinds of {version}");
+        let kinds = match call(what, self.client.list_api_group_resources(version)).await {
+            Ok(kinds) => kinds,
+            Err(error) if error.is_not_found() => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let is_there = kinds
+            .resources
+            .iter()
+            .any(|kind| kind.kind == resource.kind);
+        if is_there {
+            self.views.elsewhere.saw(resource);
+        }
+        Ok(is_there)
+    }
+
+    /// The ports at which the API server itself listens, behind its Service; none, if we have rights in
+    /// one namespace only. Asked once: another port is another cluster.
+    ///
+    /// # Errors
+    /// If the API server does not say.
+    pub async fn api_server_ports(&self) -> Result<Vec<u16>, CallError> {
+        if !self.is_everywhere {
+            return Ok(Vec::new());
+        }
+        let ask = async || {
+            let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), "default");
+            let what = || "get EndpointSlice default/kubernetes".to_owned();
+            let slice = call(what, api.get_opt("kubernetes")).await?;
+            let ports = slice.and_then(|slice| slice.ports).unwrap_or_default();
+            let ports = ports.into_iter().filter_map(|port| port.port);
+            Ok(ports.filter_map(|port| u16::try_from(port).ok()).collect())
+        };
+        self.api_server_ports.get_or_try_init(ask).await.cloned()
     }
 
     /// An object of ours as it is now.

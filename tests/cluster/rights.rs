@@ -10,27 +10,32 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         apps::v1::{DaemonSet, Deployment, StatefulSet},
-        core::v1::{Secret, Service, ServiceAccount},
+        batch::v1::Job,
+        core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount},
+        discovery::v1::EndpointSlice,
         events::v1::Event,
+        networking::v1::{Ingress, NetworkPolicy},
+        policy::v1::PodDisruptionBudget,
         rbac::v1::{Role, RoleBinding},
     },
 };
 use kube::{
-    Resource, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, from_value, json};
 use zenop::api::{
-    ZenAPIKey, ZenComponent, ZenDevice, ZenSecret, ZenUser, annotation, label, reason,
+    Certificate, HTTPRoute, ZenAPIKey, ZenComponent, ZenDevice, ZenSecret, ZenUser, annotation,
+    label, reason,
 };
 use zenop_cluster::TestNamespace;
 
 use self::ask::{NEVER, Rules, Subject, asked, client_of, minus, nameless, rules, snapshot, tell};
 use crate::support::{
-    Launch, Site, component,
+    Launch, Site, component, elsewhere,
     helm::{RELEASE, SYSTEM, installed},
-    key, ready, secret, site_on, stalled, user, with,
+    key, ready, secret, server, site_on, stalled, user, with, with_zenml,
 };
 
 #[tokio::test]
@@ -111,6 +116,7 @@ async fn the_rights_of_the_operator_suffice_and_each_is_used() -> Result<()> {
             lease_namespace: SYSTEM.to_owned(),
             ..site.launch()
         };
+        api_server_listens_at(&plane.client().await?, 8443).await?;
         let first = site.start(&launch)?;
         first.leads().await?;
         let second = site.start(&Launch {
@@ -129,6 +135,8 @@ async fn the_rights_of_the_operator_suffice_and_each_is_used() -> Result<()> {
         site.apply(&user("ana")).await?;
         let told = |user: &ZenUser| user.status.is_some();
         site.until("ana", "told of", told).await?;
+        surround_a_server(site).await?;
+        migrate_a_database(site).await?;
         let token = json!([{"key": "token", "generate": {}}]);
         site.apply(&secret("token", token)).await?;
         site.until("token", "Ready", ready::<ZenSecret>).await?;
@@ -204,9 +212,43 @@ async fn look_after_devices(site: &Site) -> Result<()> {
     site.until_gone::<ZenDevice>("dev-old", &uid).await
 }
 
-/// Somebody edits each child; the operator puts it right.
+/// Somebody edits it; the operator puts it right.
+async fn corrected<K>(site: &Site, name: &str) -> Result<()>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
+{
+    edit::<K>(
+        site,
+        name,
+        &json!({"metadata": {"labels": {label::NAME: "edited"}}}),
+    )
+    .await?;
+    let right = |object: &K| {
+        object
+            .labels()
+            .get(label::NAME)
+            .is_some_and(|l| l != "edited")
+    };
+    site.until(name, "corrected", right).await.map(drop)
+}
+
 async fn correct_what_is_edited(site: &Site) -> Result<()> {
-    async fn one<K>(site: &Site, name: &str) -> Result<()>
+    corrected::<ServiceAccount>(site, "prod").await?;
+    corrected::<Role>(site, "prod").await?;
+    corrected::<RoleBinding>(site, "prod").await?;
+    corrected::<Service>(site, "prod").await?;
+    corrected::<Deployment>(site, "prod").await?;
+    corrected::<Secret>(site, "main-key").await
+}
+
+/// All that may stand around pods comes, is edited, and goes, but for the ConfigMap, which stays.
+async fn surround_a_server(site: &Site) -> Result<()> {
+    async fn there<K>(site: &Site, name: &str) -> Result<String>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -215,26 +257,62 @@ async fn correct_what_is_edited(site: &Site) -> Result<()> {
             + Send
             + 'static,
     {
-        edit::<K>(
-            site,
-            name,
-            &json!({"metadata": {"labels": {label::NAME: "edited"}}}),
-        )
-        .await?;
-        let right = |object: &K| {
-            object
-                .labels()
-                .get(label::NAME)
-                .is_some_and(|l| l != "edited")
-        };
-        site.until(name, "corrected", right).await.map(drop)
+        let made = site.until(name, "made", |_: &K| true).await?;
+        corrected::<K>(site, name).await?;
+        made.uid().context("no uid")
     }
-    one::<ServiceAccount>(site, "prod").await?;
-    one::<Role>(site, "prod").await?;
-    one::<RoleBinding>(site, "prod").await?;
-    one::<Service>(site, "prod").await?;
-    one::<Deployment>(site, "prod").await?;
-    one::<Secret>(site, "main-key").await
+    let client = site.plane.client().await?;
+    elsewhere::install_routes(&client).await?;
+    elsewhere::install_certificates(&client).await?;
+    let host = "zenml.example.org";
+    let two = with(server("prod"), "spec.replicas", json!(2));
+    let gateway = json!({"parentRef": {"name": "public"}, "hostname": host});
+    let by_gateway = json!({"mode": "Gateway", "gateway": gateway});
+    site.apply(&with(two.clone(), "spec.expose", by_gateway))
+        .await?;
+    there::<ConfigMap>(site, "prod-connection").await?;
+    let budget = there::<PodDisruptionBudget>(site, "prod").await?;
+    let policy = there::<NetworkPolicy>(site, "prod").await?;
+    reaches_the_api_server(site, 8443).await?;
+    let route = there::<HTTPRoute>(site, "prod").await?;
+    let by_ingress = json!({"mode": "Ingress", "ingress": {"hostname": host}});
+    let tls = json!({"mode": "CertManager", "issuerRef": {"name": "ours"}});
+    let secured = with(with(two, "spec.expose", by_ingress), "spec.tls", tls);
+    site.apply(&secured).await?;
+    let ingress = there::<Ingress>(site, "prod").await?;
+    let certificate = there::<Certificate>(site, "prod-tls").await?;
+    let none = with(
+        server("prod"),
+        "spec.networkPolicy",
+        json!({"enabled": false}),
+    );
+    site.apply(&with(none, "spec.replicas", json!(1))).await?;
+    site.until_gone::<PodDisruptionBudget>("prod", &budget)
+        .await?;
+    site.until_gone::<NetworkPolicy>("prod", &policy).await?;
+    site.until_gone::<HTTPRoute>("prod", &route).await?;
+    site.until_gone::<Ingress>("prod", &ingress).await?;
+    site.until_gone::<Certificate>("prod-tls", &certificate)
+        .await
+}
+
+/// A database is made, and then another for the next release; what is edited is put right meanwhile.
+async fn migrate_a_database(site: &Site) -> Result<()> {
+    let stored = with_zenml(server("stored"));
+    site.apply(&stored).await?;
+    let first = site.migration("stored").await?;
+    corrected::<Job>(site, "stored-migration").await?;
+    site.migrates("stored", 0, json!({"begun": true})).await?;
+    let applied = |claim: &PersistentVolumeClaim| claim.labels().get(label::APPLIED).cloned();
+    let before = applied(&site.api().get("stored-data").await?);
+    let edited = json!({"metadata": {"labels": {label::APPLIED: "edited"}}});
+    edit::<PersistentVolumeClaim>(site, "stored-data", &edited).await?;
+    site.apply(&with(stored, "spec.image", json!("zenml-server:next")))
+        .await?;
+    let right = |claim: &PersistentVolumeClaim| applied(claim) == before;
+    site.until("stored-data", "corrected", right).await?;
+    let uid = first.uid().context("no uid")?;
+    site.until_gone::<Job>("stored-migration", &uid).await
 }
 
 /// The Secret of the old name goes once it holds no key that counts.
@@ -287,6 +365,33 @@ async fn meet_a_stranger_twice(site: &Site) -> Result<()> {
             .is_some_and(|series| series.count == 2)
     };
     site.until(&name, "counted", counted).await.map(drop)
+}
+
+/// As an API server says where it listens itself; ours here does not.
+async fn api_server_listens_at(client: &Client, port: u16) -> Result<()> {
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["192.0.2.10"]}],
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+    });
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
+    let (parameters, patch) = (PatchParams::apply("test").force(), Patch::Apply(&slice));
+    slices.patch("kubernetes", &parameters, &patch).await?;
+    Ok(())
+}
+
+/// Pods may reach it there, behind its Service: that is what a network compares.
+async fn reaches_the_api_server(site: &Site, port: u16) -> Result<()> {
+    let policy = site.api::<NetworkPolicy>().get("prod").await?;
+    let egress = serde_json::to_value(policy.spec)?["egress"][0]["ports"].clone();
+    let mut open = egress.as_array().into_iter().flatten();
+    ensure!(
+        open.any(|open| open["port"] == port),
+        "{port} is not in {egress}"
+    );
+    Ok(())
 }
 
 /// A rotation restarts workloads, named and selected.

@@ -158,6 +158,8 @@ pub(super) struct Parts<'a> {
     pub provides_secret: bool,
     pub environment: &'a Environment,
     pub migration: &'a Migration,
+    /// Whether the pods are spread over nodes and zones.
+    pub spreads: bool,
 }
 
 impl Parts<'_> {
@@ -170,12 +172,6 @@ impl Parts<'_> {
             "Service" => self.service(),
             _ => self.deployment(),
         }
-    }
-
-    /// Where clients in the cluster reach the server.
-    pub(super) fn internal_url(&self) -> String {
-        let namespace = self.server.namespace().unwrap_or_default();
-        format!("http://{}.{namespace}.svc", self.server.name_any())
     }
 
     /// Selects the pods.
@@ -273,6 +269,18 @@ impl Parts<'_> {
                 "containers": [self.container()],
             },
         });
+        if self.spreads {
+            let over = |key: &str| {
+                json!({
+                    "maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway",
+                    "labelSelector": {"matchLabels": self.server.pod_labels()},
+                })
+            };
+            let over = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"].map(over);
+            if let Some(Value::Object(spec)) = template.get_mut("spec") {
+                spec.insert("topologySpreadConstraints".into(), json!(over));
+            }
+        }
         // Left out where there is none, so that no pod of another server is made anew.
         if let (Some(secret), Some(Value::Object(spec))) =
             (self.client_secret(), template.get_mut("spec"))

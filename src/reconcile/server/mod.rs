@@ -8,10 +8,12 @@
 mod children;
 mod database;
 mod environment;
+mod front;
 mod migration;
 pub mod readable;
 mod sealing;
 mod signing;
+mod surroundings;
 
 use std::sync::Arc;
 
@@ -26,6 +28,7 @@ use self::{
     migration::{Migration, Situation as Migrating},
     sealing::Kept,
     signing::{Situation, Turn},
+    surroundings::Surroundings,
 };
 use super::{
     Fresh, Reader, Reconciled,
@@ -36,8 +39,8 @@ use super::{
 };
 use crate::{
     api::{
-        AuthScheme, AuthSecretStatus, ZenServer, ZenServerStatus, condition, label, reason,
-        whole_seconds,
+        AuthScheme, AuthSecretStatus, LocalRef, ZenServer, ZenServerStatus, condition, label,
+        reason, whole_seconds,
     },
     auth::{keyring::Keyring, keyset::Keyset},
 };
@@ -75,6 +78,7 @@ pub struct Observed {
     forgotten: Vec<String>,
     client_secret: Option<Live>,
     rest: Vec<(ApiResource, Option<Live>)>,
+    around: Surroundings,
 }
 
 /// A server that can be set up. Not `Debug`: it holds signing keys.
@@ -91,6 +95,7 @@ pub struct Valid {
     /// The message, if the secret for the provider may not be used.
     withheld: Option<String>,
     rest: Vec<(ApiResource, Option<Live>)>,
+    around: Surroundings,
     now: Timestamp,
 }
 
@@ -169,6 +174,7 @@ impl Reconciled for ZenServer {
             forgotten,
             client_secret,
             rest,
+            around: Surroundings::observe(read, self).await?,
         })
     }
 
@@ -202,6 +208,8 @@ impl Reconciled for ZenServer {
         for (resource, name, live) in secrets.into_iter().chain(others) {
             claim.check(&resource.kind, name, live.as_ref())?;
         }
+        let pods = Pods::of(&seen.rest);
+        seen.around.check(self, pods.meant(self))?;
         let making = Making {
             server: self,
             leads: &seen.leads,
@@ -232,6 +240,7 @@ impl Reconciled for ZenServer {
             forgotten: seen.forgotten,
             withheld: withheld(self, seen.client_secret.as_ref()),
             rest: seen.rest,
+            around: seen.around,
             now,
         })
     }
@@ -240,17 +249,21 @@ impl Reconciled for ZenServer {
         let auth = valid.secrets(fresh);
         let kept = valid.sealing.take().map(Kept::read);
         let sealing = sealing::turn(&valid.server, kept, fresh, valid.now);
+        let pods = Pods::of(&valid.rest);
+        let around = valid
+            .around
+            .turn(&valid.server, pods.meant(&valid.server), valid.now);
         let parts = Parts {
             server: &valid.server,
             settings: &valid.settings,
             provides_secret: valid.withheld.is_none(),
             environment: &valid.environment,
             migration: &valid.migration,
+            spreads: pods.spread(&valid.server),
         };
-        let pods = Pods::of(&valid);
         let held = sealing.lost.or_else(|| valid.environment.waits.clone());
         let held = held.or_else(|| valid.migration.waits.clone());
-        let verdict = held.unwrap_or_else(|| valid.verdict(&pods));
+        let verdict = held.unwrap_or_else(|| valid.verdict(&pods, around.lacks.as_deref()));
         // No watch shows others' Secrets.
         let soon = valid.now.saturating_add(SignedDuration::from_secs(30));
         let look = valid.withheld.as_ref().and(soon.ok());
@@ -269,6 +282,8 @@ impl Reconciled for ZenServer {
         children.extend(database::volume(&valid.server, valid.volume.clone()));
         children.extend(valid.migration.job.clone());
         children.extend(valid.rest(&parts));
+        // Last: what is refused of these holds up nothing else.
+        children.extend(around.children);
         let writes = auth.is_new || auth.entry.is_some();
         let record = writes.then(|| ZenServerStatus {
             auth_secret: Some(auth.status),
@@ -291,29 +306,22 @@ impl Reconciled for ZenServer {
                 .into_iter()
                 .flatten()
                 .collect(),
-            prune: [&valid.environment.doomed, &valid.migration.doomed]
+            prune: around
+                .doomed
                 .into_iter()
-                .flatten()
-                .cloned()
+                .chain(valid.environment.doomed.clone())
+                .chain(valid.migration.doomed.clone())
                 .collect(),
             restarts: Vec::new(),
             verdict,
-            facts: [
-                Some(pods.available()),
-                insecure,
-                unknown_at_rest(&valid.settings),
-                valid.environment.fact.clone(),
-                valid.migration.fact.clone(),
-            ]
-            .into_iter()
-            .flatten()
-            .collect(),
+            facts: valid.facts(&pods, insecure, around.fact),
             notes,
             deadline: [
                 look,
                 sealing.deadline,
                 valid.environment.deadline,
                 valid.migration.deadline,
+                around.deadline,
                 Some(auth.turn.deadline),
             ]
             .into_iter()
@@ -497,6 +505,18 @@ impl Valid {
         rest.map(child).collect()
     }
 
+    fn facts(&self, pods: &Pods, insecure: Option<Fact>, exposed: Option<Fact>) -> Vec<Fact> {
+        let all = [
+            Some(pods.available()),
+            insecure,
+            unknown_at_rest(&self.settings),
+            self.environment.fact.clone(),
+            self.migration.fact.clone(),
+            exposed,
+        ];
+        all.into_iter().flatten().collect()
+    }
+
     /// What stood for the passwords of users who are no more goes.
     fn without_forgotten(&self) -> Option<Entries> {
         let passwords = self
@@ -555,7 +575,7 @@ impl Valid {
         }
     }
 
-    fn verdict(&self, pods: &Pods) -> Verdict {
+    fn verdict(&self, pods: &Pods, lacks: Option<&str>) -> Verdict {
         if self.server.spec.suspend && pods.rolled_out {
             return Verdict::Ready {
                 message: "suspended: no pod runs, data and keys are kept".to_owned(),
@@ -566,16 +586,21 @@ impl Valid {
                 reason: reason::CLIENT_SECRET_NOT_RELEASED,
                 message: message.clone(),
             },
+            (None, Verdict::Ready { .. }) if let Some(lacks) = lacks => Verdict::Waiting {
+                reason: reason::KIND_MISSING,
+                message: lacks.to_owned(),
+            },
             (_, verdict) => verdict,
         }
     }
 
     fn status(&self, parts: &Parts<'_>, pods: &Pods, auth: &Secrets) -> ZenServerStatus {
-        let internal = parts.internal_url();
-        let url = self.server.spec.url.clone();
         ZenServerStatus {
-            url: Some(url.unwrap_or_else(|| internal.clone())),
-            internal_url: Some(internal),
+            url: Some(self.server.url()),
+            internal_url: Some(self.server.internal_url()),
+            connection_ref: Some(LocalRef {
+                name: self.server.connection_name(),
+            }),
             version: Some(self.settings.version.clone()),
             replicas: pods.there,
             ready_replicas: pods.ready,
@@ -629,14 +654,14 @@ struct Pods {
     there: i32,
     ready: i32,
     rolled_out: bool,
+    /// Whether there is a Deployment, and whether its pods are spread.
+    spreads: Option<bool>,
 }
 
 impl Pods {
-    fn of(valid: &Valid) -> Self {
-        let deployment = valid
-            .rest
-            .iter()
-            .find(|(resource, _)| resource.kind == "Deployment");
+    fn of(rest: &[(ApiResource, Option<Live>)]) -> Self {
+        let mut rest = rest.iter();
+        let deployment = rest.find(|(resource, _)| resource.kind == "Deployment");
         let Some((_, Some(live))) = deployment else {
             return Self::default();
         };
@@ -652,10 +677,34 @@ impl Pods {
             wanted,
             there: number("/status/replicas"),
             ready: number("/status/readyReplicas"),
+            spreads: Some(
+                live.body
+                    .pointer("/spec/template/spec/topologySpreadConstraints")
+                    .is_some(),
+            ),
             rolled_out: seen
                 && number("/status/updatedReplicas") == wanted
                 && number("/status/availableReplicas") == wanted
                 && number("/status/replicas") == wanted,
+        }
+    }
+
+    /// How many there are to be: what the spec says, else what an autoscaler made of it.
+    fn meant(&self, server: &ZenServer) -> i32 {
+        match server.spec.suspend {
+            true => 0,
+            false => server.spec.replicas.unwrap_or(self.wanted),
+        }
+    }
+
+    /// Whether they are to be spread: from when on the spec says two or more. It changes the pods'
+    /// template, so those that run already, two or more, stay as they are.
+    fn spread(&self, server: &ZenServer) -> bool {
+        let several = server.spec.replicas.is_some_and(|replicas| replicas >= 2);
+        match self.spreads {
+            Some(true) => true,
+            Some(false) => several && self.wanted < 2,
+            None => several,
         }
     }
 

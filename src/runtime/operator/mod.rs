@@ -12,7 +12,9 @@ use futures::{
 use k8s_openapi::api::{
     apps::v1::Deployment,
     batch::v1::Job,
-    core::v1::{Secret, Service, ServiceAccount},
+    core::v1::{ConfigMap, Secret, Service, ServiceAccount},
+    networking::v1::{Ingress, NetworkPolicy},
+    policy::v1::PodDisruptionBudget,
     rbac::v1::{Role, RoleBinding},
 };
 use kube::{
@@ -36,13 +38,14 @@ use super::{
     shutdown::Shutdown,
 };
 use crate::{
-    api::label,
+    api::{Certificate, HTTPRoute, label},
     reconcile::{
         Fresh, Reader, Reconciled,
         apply::{Gate, Writer},
         census::Census,
         driver::{self, Tools},
         echo::Echoes,
+        elsewhere::Elsewhere,
         error::Delays,
         events::Teller,
         made::{self, Place},
@@ -160,6 +163,7 @@ impl Watches {
             components,
             referrers: Referrers::default(),
             secrets: made::View::default(),
+            elsewhere: Elsewhere::default(),
         };
         let echoes = Arc::new(Echoes::default());
         let routes = Arc::new(Routes::new(views.clone(), Arc::clone(&echoes)));
@@ -189,6 +193,12 @@ impl Watches {
         start.made::<RoleBinding>(&made::View::default(), r());
         start.made::<Deployment>(&made::View::default(), r());
         start.made::<Job>(&made::View::default(), r());
+        start.made::<ConfigMap>(&made::View::default(), r());
+        start.made::<PodDisruptionBudget>(&made::View::default(), r());
+        start.made::<NetworkPolicy>(&made::View::default(), r());
+        start.made::<Ingress>(&made::View::default(), r());
+        start.made_elsewhere::<HTTPRoute>(&views.elsewhere, r());
+        start.made_elsewhere::<Certificate>(&views.elsewhere, r());
         let (synced_sender, synced) = watch::channel(false);
         tokio::spawn(when_synced(needed, synced_sender));
         Self {
@@ -272,11 +282,30 @@ impl Start<'_> {
             + Send
             + 'static,
     {
-        let ours = format!("{}={}", label::MANAGED_BY, label::MANAGED_BY_ZENOP);
-        let config = watcher::Config::default().page_size(100).labels(&ours);
-        let (events, keep) = (metadata::<K>(self.api(), config), view.keeper());
+        let (events, keep) = (metadata::<K>(self.api(), ours()), view.keeper());
         let tell = move |seen| routes.owned(&K::kind(&()), &seen);
         follow_on(K::kind(&()).into_owned(), events, keep, tell)
+    }
+
+    /// The same for a kind that not each cluster has, once it was found.
+    fn made_elsewhere<K>(&self, elsewhere: &Elsewhere, routes: Arc<Routes>)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
+    {
+        let (api, elsewhere) = (self.api(), elsewhere.clone());
+        tokio::spawn(async move {
+            let kind = K::kind(&());
+            elsewhere.seen(&kind).await;
+            let (view, (listed, _)) = (made::View::default(), watch::channel(false));
+            let events = metadata::<K>(api, ours());
+            let tell = |seen| routes.owned(&kind, &seen);
+            follow(&kind, events, view.keeper(), tell, listed).await;
+        });
     }
 
     /// Watches the metadata of the Secrets that others keep; of those that values are taken from the
@@ -295,6 +324,12 @@ impl Start<'_> {
             None => Api::all(self.client.clone()),
         }
     }
+}
+
+/// Which objects we made.
+fn ours() -> watcher::Config {
+    let ours = format!("{}={}", label::MANAGED_BY, label::MANAGED_BY_ZENOP);
+    watcher::Config::default().page_size(100).labels(&ours)
 }
 
 /// Watches on its own.
@@ -325,8 +360,10 @@ fn controllers(
     let writer = Writer::new(client.clone(), gate, Arc::clone(&watches.echoes));
     let (teller, tell) = Teller::new(writer.clone(), config.identity.clone());
     tokio::spawn(tell);
+    let is_everywhere = config.watch_namespace.is_none();
+    let reader = Reader::new(client, watches.views.clone(), is_everywhere);
     let tools = Tools {
-        reader: Arc::new(Reader::new(client, watches.views.clone())),
+        reader: Arc::new(reader),
         writer,
         teller,
         metrics,

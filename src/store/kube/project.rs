@@ -288,7 +288,7 @@ pub(super) fn settings(object: &ZenServer) -> Option<Settings> {
         proxies: Proxies::new(object.spec.auth.trusted_proxies.iter().map(String::as_str)),
         record_addresses: object.spec.auth.record_addresses,
         devices: terms(&object.spec),
-        public_url: object.spec.url.clone(),
+        public_url: object.public_url(),
         cors: cors(&object.spec.cors),
         recipient: recipient(object),
         headers: headers(&object.spec.secure_headers),

@@ -21,7 +21,11 @@ fn secret(name: &str, owner: Value) -> Value {
     })
 }
 
-async fn untouched(site: &Site, before: &kube::api::DynamicObject, kind: &str) -> Result<()> {
+pub(super) async fn untouched(
+    site: &Site,
+    before: &kube::api::DynamicObject,
+    kind: &str,
+) -> Result<()> {
     let types = before.types.clone().context("no type")?;
     let resource = crate::support::site::resource(&types.api_version, kind);
     let now = site.dynamic(&resource).get(&before.name_any()).await?;

@@ -23,7 +23,7 @@ use zenop::api::{KeyState, ZenAPIKey, ZenServer, condition, label, reason};
 
 use crate::support::{Site, entry, key, ready, says, server, site, stalled, with};
 
-async fn patch<K>(site: &Site, name: &str, patch: Value) -> Result<K>
+pub(super) async fn patch<K>(site: &Site, name: &str, patch: Value) -> Result<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -268,7 +268,7 @@ async fn an_edited_field_of_ours_is_repaired() -> Result<()> {
 }
 
 /// Edits an object, and waits until the part at `path` is as it was.
-async fn repaired<K>(site: &Site, name: &str, edit: Value, path: &str) -> Result<()>
+pub(super) async fn repaired<K>(site: &Site, name: &str, edit: Value, path: &str) -> Result<()>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone

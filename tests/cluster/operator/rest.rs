@@ -32,8 +32,13 @@ async fn populate(site: &Site) -> Result<()> {
     let of = |name: &str, path: &str, value: Value| with(key(name), path, value);
     let objects = [
         in_the_way,
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "front"},
+            "type": "kubernetes.io/tls", "stringData": {"tls.crt": "leaf", "tls.key": "s3cret"},
+        }),
         served(),
         server("idle"),
+        fronted(),
         account("ci"),
         with(account("lost"), "spec.serverRef.name", json!("nowhere")),
         with(account("off"), "spec.active", json!(false)),
@@ -73,6 +78,24 @@ async fn populate(site: &Site) -> Result<()> {
 /// A server with a ZenML server, whose environment has a value in it.
 fn served() -> Value {
     with_mysql(server("prod"), "{{login.pass}}")
+}
+
+/// A server with all that stands around pods in any cluster.
+fn fronted() -> Value {
+    let ingress = json!({"hostname": "zenml.example.org", "annotations": {"a.example.org/b": "c"}});
+    let server = with(server("fronted"), "spec.replicas", json!(2));
+    let server = with(
+        server,
+        "spec.expose",
+        json!({"mode": "Ingress", "ingress": ingress}),
+    );
+    let server = with(
+        server,
+        "spec.tls",
+        json!({"mode": "Provided", "secretName": "front"}),
+    );
+    let egress = json!([{"ports": [9000]}, {"cidr": "10.0.0.0/8", "ports": [1, 2]}]);
+    with(server, "spec.networkPolicy", json!({"egress": egress}))
 }
 
 /// A secret with a value of each kind but sealed.
@@ -134,6 +157,7 @@ async fn settle(site: &Site) -> Result<()> {
         .await?;
     site.until::<ZenServer>("prod", "Ready", ready).await?;
     site.until::<ZenServer>("idle", "Ready", ready).await?;
+    site.until::<ZenServer>("fronted", "Ready", ready).await?;
     let used = |secret: &ZenSecret| {
         let status = secret.status.as_ref();
         ready(secret) && status.is_some_and(|status| status.used_by.count == 2)

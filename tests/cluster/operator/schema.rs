@@ -79,6 +79,76 @@ fn bad_schemes() -> Refused {
     ]
 }
 
+/// V5, V6, and what goes with them.
+fn bad_fronts() -> Refused {
+    let host = "zenml.example.org";
+    let ingress = || json!({"mode": "Ingress", "ingress": {"hostname": host}});
+    let gateway = json!({"parentRef": {"name": "public"}, "hostname": host});
+    let routed = || json!({"mode": "Gateway", "gateway": gateway});
+    let expose = |expose: Value| set(server("bad"), "expose", expose);
+    let tls = |front: Value, tls: Value| set(expose(front), "tls", tls);
+    let of = |field: &str, value: Value| {
+        let mut front = ingress();
+        front["ingress"][field] = value;
+        expose(front)
+    };
+    let egress = |rule: Value| set(server("bad"), "networkPolicy", json!({"egress": [rule]}));
+    let both = json!({"mode": "Ingress", "ingress": {"hostname": host}, "gateway": gateway});
+    let idle = json!({"mode": "None", "ingress": {"hostname": host}});
+    let fields = "expose fields must match expose.mode";
+    let network = "cidr must be a network";
+    let many: std::collections::BTreeMap<_, _> = (0..33).map(|n| (format!("a{n}"), "b")).collect();
+    vec![
+        (expose(json!({"mode": "Ingress"})), fields),
+        (expose(json!({"mode": "Gateway"})), fields),
+        (expose(both), fields),
+        (expose(idle), fields),
+        (expose(json!({"mode": "LoadBalancer"})), "Unsupported value"),
+        (of("hostname", json!("*.example.org")), SHAPE),
+        (of("hostname", json!("https://zenml")), SHAPE),
+        (of("path", json!("zenml")), SHAPE),
+        (of("path", json!("/zenml/")), SHAPE),
+        (
+            of("annotations", json!({"zenop.dev/paused": "true"})),
+            "zenop's own",
+        ),
+        (of("annotations", json!(many)), "at most 32"),
+        (
+            tls(ingress(), json!({"mode": "CertManager"})),
+            "CertManager needs issuerRef",
+        ),
+        (
+            tls(ingress(), json!({"mode": "Provided"})),
+            "Provided needs secretName",
+        ),
+        (
+            tls(
+                ingress(),
+                json!({"mode": "Provided", "secretName": "a", "issuerRef": {"name": "b"}}),
+            ),
+            "issuerRef is for mode CertManager",
+        ),
+        (
+            tls(ingress(), json!({"secretName": "a"})),
+            "secretName is for mode Provided",
+        ),
+        (
+            tls(routed(), json!({"mode": "Provided", "secretName": "a"})),
+            "with a Gateway TLS ends at its listener",
+        ),
+        (
+            tls(json!({}), json!({"mode": "Provided", "secretName": "a"})),
+            "tls.mode needs expose.mode Ingress",
+        ),
+        (egress(json!({})), "would open everything"),
+        (egress(json!({"ports": []})), "would open everything"),
+        (egress(json!({"ports": [0]})), "greater than or equal to 1"),
+        (egress(json!({"cidr": "10.0.0.0/33"})), network),
+        (egress(json!({"cidr": "10.0.0.1/8"})), network),
+        (egress(json!({"cidr": "10.0.0.1"})), network),
+    ]
+}
+
 fn bad_limits() -> Refused {
     let with = |field: &str, value: Value| (set(server("bad"), field, value), SHAPE);
     let mut bad: Refused = ["0/m", "5/s", "off"]
@@ -329,6 +399,7 @@ async fn bad_values_are_refused_by_name() -> Result<()> {
             bad_limits(),
             bad_signing(),
             bad_schemes(),
+            bad_fronts(),
             bad_accounts(),
             bad_keys(),
             bad_texts(),
@@ -348,6 +419,16 @@ async fn bad_values_are_refused_by_name() -> Result<()> {
     .await
 }
 
+/// Somebody who logs in at a provider is sent back to where the server is exposed.
+fn at_its_ingress() -> Value {
+    let expose = json!({"mode": "Ingress", "ingress": {"hostname": "zenml.example.org"}});
+    let external = json!({"issuer": "https://sso.example.org", "clientId": "zenml"});
+    let auth = json!({"scheme": "External", "external": external});
+    let tls = json!({"mode": "CertManager", "issuerRef": {"name": "letsencrypt"}});
+    let exposed = set(set(server("a"), "expose", expose), "tls", tls);
+    set(exposed, "auth", auth)
+}
+
 #[tokio::test]
 async fn good_values_at_the_bounds_are_taken() -> Result<()> {
     site("good", async |site| {
@@ -365,6 +446,12 @@ async fn good_values_at_the_bounds_are_taken() -> Result<()> {
                 json!({"tokenTTL": "167h59m60s", "maxStaleness": "10m"}),
             ),
             set(server("a"), "url", json!("http://[::1]:8080/zenml/v1")),
+            at_its_ingress(),
+            set(
+                server("a"),
+                "networkPolicy",
+                json!({"egress": [{"cidr": "10.0.0.0/8"}, {"cidr": "2001:db8::/32", "ports": [65535]}]}),
+            ),
             set(server("a"), "url", json!("https://zenml.example.org:8443")),
             set(
                 server("a"),
@@ -453,6 +540,7 @@ async fn defaults_are_as_documented_and_a_new_object_says_that_nothing_was_obser
             "auth": &auth, "policy": policy, "cors": cors, "secureHeaders": {},
             "sealing": {"rotateEvery": "8760h"}, "podTemplate": {}, "suspend": false,
             "database": {"type": "SQLite"}, "migration": migration,
+            "expose": {"mode": "None"}, "tls": {"mode": "None"}, "networkPolicy": {"enabled": true},
         });
         ensure!(spec(&object) == defaults, "{:?}", object.data);
         let some = set(server("some"), "auth", json!({"tokenTTL": "2h"}));

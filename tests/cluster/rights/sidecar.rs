@@ -74,6 +74,8 @@ async fn the_sidecar_has_few(
 
     let sidecar = Subject::service_account(site.ns.client(), site.name(), "prod");
     sidecar.check(false, site.name(), NEVER).await?;
+    let configured = ["get configmaps", "create configmaps", "patch configmaps"];
+    sidecar.check(false, site.name(), &configured).await?;
     let may = [
         "get secrets prod-auth",
         "watch secrets prod-auth",

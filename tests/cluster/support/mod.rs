@@ -1,5 +1,6 @@
 //! What tests of the operator stand on.
 
+pub mod elsewhere;
 pub mod helm;
 pub mod migration;
 pub mod objects;

@@ -6,10 +6,14 @@ use serde_json::{Map, Value, json};
 
 use super::{Site, site::resource};
 
-const KINDS: [(&str, &str); 14] = [
+const KINDS: [(&str, &str); 18] = [
     ("v1", "Secret"),
     ("v1", "ServiceAccount"),
     ("v1", "Service"),
+    ("v1", "ConfigMap"),
+    ("policy/v1", "PodDisruptionBudget"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
+    ("networking.k8s.io/v1", "Ingress"),
     ("rbac.authorization.k8s.io/v1", "Role"),
     ("rbac.authorization.k8s.io/v1", "RoleBinding"),
     ("apps/v1", "Deployment"),
@@ -92,7 +96,7 @@ impl Site {
             for object in api.list(&ListParams::default()).await? {
                 let name = format!("{kind} {}", object.name_any());
                 let mut object = serde_json::to_value(object)?;
-                if kind == "Deployment" || kind == "Job" {
+                if ["Deployment", "Job", "PodDisruptionBudget"].contains(&kind) {
                     object["status"] = Value::Null;
                 }
                 // By user, whose ids are drawn.
