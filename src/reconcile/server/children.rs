@@ -34,6 +34,10 @@ const MOUNT: &str = "/var/run/zenop/provider";
 pub(super) const SCRATCH: &str = "scratch";
 pub(super) const SCRATCH_PATH: &str = "/zenml";
 
+/// Who the ZenML server runs as, as in ZenML's own chart. Its image names its user, and of a name Kubernetes
+/// cannot tell that it is not root: no pod would start.
+pub(super) const ZENML_USER: i64 = 1000;
+
 /// The kind of the auth Secret.
 pub(super) fn auth_secret_resource() -> ApiResource {
     ApiResource::erase::<Secret>(&())
@@ -343,6 +347,7 @@ impl Parts<'_> {
             },
             "volumeMounts": [{"name": SCRATCH, "mountPath": SCRATCH_PATH}],
             "securityContext": {
+                "runAsUser": ZENML_USER,
                 "allowPrivilegeEscalation": false,
                 "capabilities": {"drop": ["ALL"]},
             },
