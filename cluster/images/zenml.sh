@@ -20,7 +20,7 @@ mkdir -p "$root/opt/zenml/bin"
 tar --create --directory "$environment" --exclude '__pycache__' --exclude './lib/*/site-packages/pip' \
     --exclude '*/tests' ./lib | tar --extract --directory "$root/opt/zenml"
 printf 'home = /usr/bin\ninclude-system-site-packages = false\n' >"$root/opt/zenml/pyvenv.cfg"
-ln -s /usr/bin/python3 "$root/opt/zenml/bin/python"
+for program in python python3; do ln -s /usr/bin/python3 "$root/opt/zenml/bin/$program"; done
 for program in uvicorn zenml; do
     sed '1s|.*|#!/opt/zenml/bin/python|' "$environment/bin/$program" >"$root/opt/zenml/bin/$program"
     chmod 755 "$root/opt/zenml/bin/$program"
