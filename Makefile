@@ -9,6 +9,9 @@ ZENML_BEFORE := 0.97.0
 SERVER_BEFORE := $(CACHE)/zenml-server-$(ZENML_BEFORE)
 # Raise the number with the versions.
 TOOLS := $(CACHE)/python-tools-1
+# Archives of images. Raise the number with what is in them: cluster/images/.
+ZENML_IMAGE := $(CACHE)/images/zenml-server-$(ZENML_VERSION)-1.tar
+MARIADB_IMAGE := $(CACHE)/images/mariadb-1.tar
 DENY := $(CACHE)/cargo/bin/cargo-deny
 # The machine's own architecture: a static binary for it is the image.
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
@@ -20,8 +23,11 @@ export ZENOP_ZENML_SERVER := $(SERVER_VENV)/bin/python
 export ZENOP_ZENML_BEFORE := $(SERVER_BEFORE)/zenml
 export ZENOP_TOOLS := $(TOOLS)/bin
 export ZENOP_IMAGE_BINARY := $(CURDIR)/$(IMAGE_BINARY)
+export ZENOP_ZENML_IMAGE := $(ZENML_IMAGE)
+export ZENOP_MARIADB_IMAGE := $(MARIADB_IMAGE)
 
-.PHONY: help demo test node-test bench fuzz check generate needs image zenml zenml-server zenml-before peers browser python-tools cluster-tool
+.PHONY: help demo test node-test bench fuzz check generate needs image zenml zenml-server zenml-before zenml-image mariadb-image \
+	peers browser python-tools cluster-tool
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -33,9 +39,10 @@ demo: needs cluster-tool image zenml ## the whole idea on a real Kubernetes, in 
 test: needs zenml zenml-server zenml-before peers browser python-tools ## every test but those of real pods
 	cargo test --workspace --no-fail-fast
 
-node-test: needs cluster-tool image zenml ## the tests of real pods (root on Linux)
+node-test: needs cluster-tool image zenml zenml-image mariadb-image ## the tests of real pods (root on Linux)
 	cargo test --package zenop-cluster --test node --features zenop-cluster/node
-	cargo test --package zenop --test node --features zenop/node
+	@# One after the other: each has a whole node.
+	cargo test --package zenop --test node --features zenop/node -- --test-threads=1
 
 bench: needs zenml-server ## the ratios of what zenop does to what the machine could do; ONLY=reconcile, secrets, references, latency, rest, door or polls
 	cargo bench --bench ratios -- $(ONLY)
@@ -95,6 +102,20 @@ peers: ## a MySQL server and a gateway, for the tests with them
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 		echo "installing MariaDB and nginx" && apt-get install -y -qq --no-install-recommends $$packages >/dev/null; } || { \
 		echo "missing: mariadbd or nginx (apt-get install -y $$packages)"; exit 1; }
+
+zenml-image: $(ZENML_IMAGE) ## the ZenML server as an image for the local node: its PyPI release on Debian's packages
+
+$(ZENML_IMAGE): | cluster-tool $(SERVER_VENV)/bin/uvicorn
+	@echo "making the image of the ZenML server: about a minute"
+	mkdir -p $(@D)
+	cluster/images/zenml.sh $(SERVER_VENV) zenop.dev/zenml-server:$(ZENML_VERSION) $@
+
+mariadb-image: $(MARIADB_IMAGE)
+
+$(MARIADB_IMAGE): | cluster-tool
+	@echo "making the image of a MariaDB server, for tests: half a minute"
+	mkdir -p $(@D)
+	cluster/images/mariadb.sh zenop.dev/mariadb:debian $@
 
 python-tools: $(TOOLS)/bin/schemathesis
 

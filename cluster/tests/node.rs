@@ -17,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use common::{await_end, holder, parts_of};
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Pod, Service},
+    core::v1::{PersistentVolumeClaim, Pod, Service},
 };
 use kube::{
     Api, Client, ResourceExt,
@@ -76,7 +76,8 @@ fn compile() -> Result<PathBuf> {
     Ok(archive)
 }
 
-/// Runs two pods of hello behind the Service `hello`, as restricted as can be, and waits until they are Ready.
+/// Runs two pods of hello with a volume behind the Service `hello`, as restricted as can be, and waits until they are
+/// Ready.
 async fn deploy(client: &Client) -> Result<()> {
     let labels = json!({ "app": "hello" });
     let deployment = json!({
@@ -87,7 +88,9 @@ async fn deploy(client: &Client) -> Result<()> {
             "template": {
                 "metadata": { "labels": labels },
                 "spec": {
-                    "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
+                    "securityContext": {
+                        "fsGroup": 1000, "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" },
+                    },
                     "containers": [{
                         "name": "hello",
                         "image": IMAGE,
@@ -100,7 +103,9 @@ async fn deploy(client: &Client) -> Result<()> {
                             "readOnlyRootFilesystem": true,
                             "capabilities": { "drop": ["ALL"] },
                         },
+                        "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
                     }],
+                    "volumes": [{ "name": "data", "persistentVolumeClaim": { "claimName": "hello" } }],
                 },
             },
         },
@@ -109,7 +114,15 @@ async fn deploy(client: &Client) -> Result<()> {
         "metadata": { "name": "hello" },
         "spec": { "selector": labels, "ports": [{ "port": 8080 }] },
     });
+    // Of no class by name, as people's claims are.
+    let claim = json!({
+        "metadata": { "name": "hello" },
+        "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } },
+    });
     let params = PostParams::default();
+    Api::<PersistentVolumeClaim>::default_namespaced(client.clone())
+        .create(&params, &from_value(claim)?)
+        .await?;
     Api::<Service>::default_namespaced(client.clone())
         .create(&params, &from_value(service)?)
         .await?;

@@ -1,10 +1,14 @@
-//! The demo, in real pods: what it shows is what the README promises. `make node-test`, as root on Linux.
+//! Real pods: the demo, which shows what the README promises, and the ZenML server. `make node-test`, as root on Linux.
 
 #![allow(
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     reason = "a test that panics fails, as it should"
 )]
+
+mod site;
+mod zenml;
 
 use std::process::Command;
 

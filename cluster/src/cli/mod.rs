@@ -3,7 +3,12 @@
 mod run;
 mod up;
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
@@ -32,11 +37,10 @@ enum Command {
         #[arg(last = true)]
         command: Vec<OsString>,
     },
-    /// Make a container image of one static binary, which it runs as `/zenop`.
+    /// Make a container image of one static binary, which it runs as `/zenop`, or of a root file system.
     Image {
-        /// The binary.
-        #[arg(long, short)]
-        binary: PathBuf,
+        #[command(flatten)]
+        content: Content,
         /// What the image is called, whole: `zenop.dev/zenop:dev`.
         #[arg(long, short)]
         name: String,
@@ -108,6 +112,40 @@ enum Command {
     Stamp,
 }
 
+/// What is in an image.
+#[derive(Debug, Args)]
+struct Content {
+    /// The binary.
+    #[arg(long, short, required_unless_present = "root")]
+    binary: Option<PathBuf>,
+    /// The folder with the root file system.
+    #[arg(long, short, conflicts_with = "binary")]
+    root: Option<PathBuf>,
+    /// With `--root`: an environment variable of its containers, as NAME=value. Any number of times.
+    #[arg(long, requires = "root")]
+    env: Vec<String>,
+    /// With `--root`: who its containers run as. Default: 65532.
+    #[arg(long, requires = "root")]
+    user: Option<String>,
+}
+
+impl Content {
+    fn build(self, name: &str, archive: &Path) -> Result<()> {
+        let Some(root) = self.root else {
+            let binary = self.binary.context("neither --binary nor --root")?;
+            return image::build(&binary, name, archive);
+        };
+        let mut defaults = image::Defaults {
+            env: self.env,
+            ..Default::default()
+        };
+        if let Some(user) = self.user {
+            defaults.user = user;
+        }
+        image::build_tree(&root, name, &defaults, archive)
+    }
+}
+
 /// What the cluster should have.
 #[derive(Debug, Args)]
 struct Features {
@@ -161,10 +199,10 @@ async fn perform(command: Command) -> Result<ExitCode> {
         Command::Enter { command } => return up::enter(&command),
         Command::Load { archive } => return up::load(&archive).await,
         Command::Image {
-            binary,
+            content,
             name,
             output,
-        } => image::build(&binary, &name, &output)?,
+        } => content.build(&name, &output)?,
         Command::Kubeconfig => return up::kubeconfig(),
         Command::Run {
             existing: true,

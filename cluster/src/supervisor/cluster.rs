@@ -12,7 +12,7 @@ use kube::{Api, Client};
 use rustix::process::Signal;
 use tokio::time::{sleep, timeout};
 
-use super::{components::Site, kwok, node, space::Space};
+use super::{components::Site, kwok, node, space::Space, storage};
 use crate::{
     cache, kubeconfig, packages,
     process::{Process, Spec},
@@ -94,6 +94,7 @@ impl Cluster {
     }
 
     async fn start_node(&mut self, client: &Client) -> Result<()> {
+        storage::prepare(client, &self.site.folder).await?;
         for spec in node::in_network(&self.site) {
             self.launch(spec)?;
         }

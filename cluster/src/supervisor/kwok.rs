@@ -1,18 +1,14 @@
 //! A node that only pretends, for tests that want pods to turn Ready without running them.
 
 use anyhow::Result;
-use k8s_openapi::{
-    api::{
-        admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding},
-        core::v1::{Node, NodeCondition, Pod},
-    },
-    serde::de::DeserializeOwned,
+use k8s_openapi::api::{
+    admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding},
+    core::v1::{Node, NodeCondition, Pod},
 };
-use kube::{
-    Api, Client, Resource,
-    api::{Patch, PatchParams, PostParams},
-};
+use kube::{Api, Client, api::PostParams};
 use serde_json::{Value, from_value, json};
+
+use super::apply;
 
 const NODE: &str = "kwok";
 
@@ -85,24 +81,4 @@ fn policy() -> Value {
             }],
         },
     })
-}
-
-async fn apply<K>(client: &Client, name: &str, mut object: Value) -> Result<()>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    if let Some(metadata) = object
-        .pointer_mut("/metadata")
-        .and_then(Value::as_object_mut)
-    {
-        metadata.insert("name".into(), name.into());
-    }
-    if let Some(object) = object.as_object_mut() {
-        object.insert("apiVersion".into(), K::api_version(&()).into());
-        object.insert("kind".into(), K::kind(&()).into());
-    }
-    let api = Api::<K>::all(client.clone());
-    let params = PatchParams::apply("zenop-cluster").force();
-    api.patch(name, &params, &Patch::Apply(&object)).await?;
-    Ok(())
 }

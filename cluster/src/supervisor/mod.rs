@@ -11,6 +11,7 @@ mod input;
 mod kwok;
 mod node;
 pub mod space;
+mod storage;
 
 pub use node::{CNI_FOLDERS, import};
 
@@ -22,7 +23,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use k8s_openapi::serde::de::DeserializeOwned;
+use kube::{
+    Api, Client, Resource,
+    api::{Patch, PatchParams},
+};
 use rustix::process::setsid;
+use serde_json::Value;
 
 use self::{
     cluster::Cluster,
@@ -118,4 +125,25 @@ pub fn sweep() {
         space::remove_cgroups(&folder);
         let _ = fs::remove_dir_all(folder);
     }
+}
+
+/// Makes an object of the whole cluster what `object` says.
+async fn apply<K>(client: &Client, name: &str, mut object: Value) -> Result<()>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    if let Some(metadata) = object
+        .pointer_mut("/metadata")
+        .and_then(Value::as_object_mut)
+    {
+        metadata.insert("name".into(), name.into());
+    }
+    if let Some(object) = object.as_object_mut() {
+        object.insert("apiVersion".into(), K::api_version(&()).into());
+        object.insert("kind".into(), K::kind(&()).into());
+    }
+    let api = Api::<K>::all(client.clone());
+    let params = PatchParams::apply("zenop-cluster").force();
+    api.patch(name, &params, &Patch::Apply(&object)).await?;
+    Ok(())
 }

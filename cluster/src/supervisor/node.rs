@@ -22,7 +22,8 @@ use crate::{
 
 /// The node's only address. It is also the gateway of every pod, and where DNS and the API server are.
 pub const ADDRESS: &str = "10.244.0.1";
-const NAME: &str = "node";
+/// What the node is called.
+pub const NAME: &str = "node";
 const DOMAIN: &str = "cluster.local";
 const PAUSE: &str = "zenop.dev/pause:1";
 

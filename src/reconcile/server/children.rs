@@ -26,6 +26,14 @@ pub const HTTP_PORT: u16 = 8080;
 /// The port of probes and metrics, in the pod.
 pub const ADMIN_PORT: u16 = 8081;
 
+/// How long a pod that is to end serves on if others take over from it, in seconds: until every node knows
+/// that its connections go elsewhere.
+const LINGER: i64 = 5;
+/// How long the ZenML server serves on: until the sidecar has nothing more to ask it. Together with its own
+/// end that is less than what a pod has.
+const UPSTREAM_LINGER: i64 = 25;
+const GRACE: i64 = 30;
+
 /// The volume, and the file in it, with what the server proves itself with at its provider.
 const CLIENT_SECRET: &str = "client-secret";
 const MOUNT: &str = "/var/run/zenop/provider";
@@ -33,6 +41,10 @@ const MOUNT: &str = "/var/run/zenop/provider";
 /// The volume of the ZenML server's home, and where it is.
 pub(super) const SCRATCH: &str = "scratch";
 pub(super) const SCRATCH_PATH: &str = "/zenml";
+
+/// Who the ZenML server runs as, as in ZenML's own chart. Its image names its user, and of a name Kubernetes
+/// cannot tell that it is not root: no pod would start.
+pub(super) const ZENML_USER: i64 = 1000;
 
 /// The kind of the auth Secret.
 pub(super) fn auth_secret_resource() -> ApiResource {
@@ -261,12 +273,12 @@ impl Parts<'_> {
                 "serviceAccountName": self.server.name_any(),
                 "automountServiceAccountToken": true,
                 "enableServiceLinks": false,
-                "terminationGracePeriodSeconds": 30,
+                "terminationGracePeriodSeconds": GRACE,
                 "securityContext": {
                     "runAsNonRoot": true,
                     "seccompProfile": {"type": "RuntimeDefault"},
                 },
-                "containers": [self.container()],
+                "containers": [self.lingering(self.container(), LINGER)],
             },
         });
         if self.spreads {
@@ -294,7 +306,8 @@ impl Parts<'_> {
         }
         if let Some(image) = &self.migration.image {
             let scratch = json!({"name": SCRATCH, "emptyDir": {}});
-            push(&mut template, "/spec/containers", self.zenml(image));
+            let zenml = self.lingering(self.zenml(image), UPSTREAM_LINGER);
+            push(&mut template, "/spec/containers", zenml);
             match template.pointer("/spec/volumes") {
                 Some(_) => push(&mut template, "/spec/volumes", scratch),
                 None => {
@@ -351,10 +364,21 @@ impl Parts<'_> {
             },
             "volumeMounts": [{"name": SCRATCH, "mountPath": SCRATCH_PATH}],
             "securityContext": {
+                "runAsUser": ZENML_USER,
                 "allowPrivilegeEscalation": false,
                 "capabilities": {"drop": ["ALL"]},
             },
         })
+    }
+
+    /// A container that serves on for so long when its pod is to end. Where the next pod waits for the end
+    /// of this one, that would only be a longer wait.
+    fn lingering(&self, mut container: Value, seconds: i64) -> Value {
+        if let (false, Value::Object(fields)) = (self.has_file(), &mut container) {
+            let sleep = json!({"preStop": {"sleep": {"seconds": seconds}}});
+            fields.insert("lifecycle".into(), sleep);
+        }
+        container
     }
 
     fn client_secret(&self) -> Option<&SecretKeyRef> {

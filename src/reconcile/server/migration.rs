@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    children::{SCRATCH, SCRATCH_PATH, home},
+    children::{SCRATCH, SCRATCH_PATH, ZENML_USER, home},
     database,
     environment::Environment,
 };
@@ -519,6 +519,7 @@ impl Situation<'_> {
                     },
                     "volumeMounts": [{"name": SCRATCH, "mountPath": SCRATCH_PATH}],
                     "securityContext": {
+                        "runAsUser": ZENML_USER,
                         "allowPrivilegeEscalation": false,
                         "capabilities": {"drop": ["ALL"]},
                     },
