@@ -134,7 +134,7 @@ async fn whoami() -> Result<String> {
 /// A database, and how to look into it from outside.
 enum Place {
     File(PathBuf),
-    Server(Mysql),
+    Server(Box<Mysql>),
 }
 
 impl Place {
@@ -231,7 +231,7 @@ impl<'a> Scene<'a> {
             site,
             home: tempfile::tempdir()?,
             server: with(server, "spec.migration", json!({"backup": backup})),
-            place: Place::Server(mysql),
+            place: Place::Server(Box::new(mysql)),
         })
     }
 

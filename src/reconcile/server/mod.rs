@@ -269,18 +269,12 @@ impl Reconciled for ZenServer {
         let look = valid.withheld.as_ref().and(soon.ok());
         let status = ZenServerStatus {
             sealing: sealing.status,
-            database: valid.migration.fits.clone(),
-            last_migration: valid.migration.last.clone(),
             ..valid.status(&parts, &pods, &auth)
         };
         let forgotten = valid.without_forgotten();
-        let passwords = valid.server.passwords_secret_name();
-        let passwords = children::passwords_secret(&passwords, valid.passwords.clone());
-        let mut children = vec![auth.child, passwords];
+        let mut children = vec![auth.child, valid.passwords()];
         children.extend(sealing.child);
         children.extend(valid.environment.secret.clone());
-        children.extend(database::volume(&valid.server, valid.volume.clone()));
-        children.extend(valid.migration.job.clone());
         children.extend(valid.rest(&parts));
         // Last: what is refused of these holds up nothing else.
         children.extend(around.children);
@@ -502,7 +496,14 @@ impl Valid {
             adopts: false,
             kept: false,
         };
-        rest.map(child).collect()
+        let volume = database::volume(&self.server, self.volume.clone());
+        let database = volume.into_iter().chain(self.migration.job.clone());
+        database.chain(rest.map(child)).collect()
+    }
+
+    fn passwords(&self) -> Child {
+        let name = self.server.passwords_secret_name();
+        children::passwords_secret(&name, self.passwords.clone())
     }
 
     fn facts(&self, pods: &Pods, insecure: Option<Fact>, exposed: Option<Fact>) -> Vec<Fact> {
@@ -613,6 +614,8 @@ impl Valid {
             signing_keys: auth.turn.keys.clone(),
             next_signing_key_time: Some(whole_seconds(auth.turn.next_rotation)),
             last_handled_signing_trigger: auth.turn.handled.clone(),
+            database: self.migration.fits.clone(),
+            last_migration: self.migration.last.clone(),
             ..ZenServerStatus::default()
         }
     }

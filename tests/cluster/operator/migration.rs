@@ -52,7 +52,6 @@ async fn generation(site: &Site) -> Result<Option<i64>> {
 }
 
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 async fn f07_a_file_is_migrated_while_no_pod_runs_and_is_kept_for_the_next_server() -> Result<()> {
     garbage_collector().await?;
     site("sqlite", async |site| {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::{
+    apps::v1::Deployment,
     core::v1::{Secret, Service},
     events::v1::Event,
 };
@@ -112,6 +113,8 @@ fn login() -> Value {
 
 /// Rotates those that are to be rotated, and waits until each object is as it stays.
 async fn settle(site: &Site) -> Result<()> {
+    // A consumer too, once its database is made.
+    site.until("prod", "made", |_: &Deployment| true).await?;
     for object in rotated("a") {
         site.key_ready(object["metadata"]["name"].as_str().context("no name")?, 1)
             .await?;

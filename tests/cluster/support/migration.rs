@@ -1,13 +1,13 @@
 //! The node's part in the migration of a database, where no node is.
 
 use anyhow::{Context, Result};
-use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     ResourceExt,
     api::{ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
+use zenop::runtime::clock;
 
 use super::Site;
 
@@ -39,7 +39,7 @@ impl Site {
                     .is_some_and(|it| it.phase.as_deref() == Some("Pending"))
             })
             .context("no pod of the migration")?;
-        let now = Timestamp::now();
+        let now = clock::now();
         let ended = json!({
             "exitCode": code, "reason": "Ended", "message": report.to_string(),
             "startedAt": now, "finishedAt": now,
