@@ -118,7 +118,7 @@ No spec of a custom resource is ever written (a patch of a ZenSecret sets a fina
 # Migrations of databases, and what they said at their end.
 - apiGroups: [batch]
   resources: [jobs]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, delete]
 - apiGroups: [""]
   resources: [pods]
   verbs: [list]
