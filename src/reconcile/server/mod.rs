@@ -29,6 +29,7 @@ use self::{
 };
 use super::{
     Fresh, Reader, Reconciled,
+    apply::{Owner, stays},
     error::{CallError, Invalid},
     foreign::Claim,
     plan::{Child, Entries, Fact, Live, Note, Plan, Verdict},
@@ -247,10 +248,9 @@ impl Reconciled for ZenServer {
             environment: &valid.environment,
             migration: &valid.migration,
         };
-        let pods = Pods::of(&valid);
-        let held = sealing.lost.or_else(|| valid.environment.waits.clone());
-        let held = held.or_else(|| valid.migration.waits.clone());
-        let verdict = held.unwrap_or_else(|| valid.verdict(&pods));
+        let rest = valid.rest(&parts);
+        let pods = Pods::of(&valid, &rest);
+        let verdict = sealing.lost.unwrap_or_else(|| valid.verdict(&pods));
         // No watch shows others' Secrets.
         let soon = valid.now.saturating_add(SignedDuration::from_secs(30));
         let look = valid.withheld.as_ref().and(soon.ok());
@@ -261,14 +261,12 @@ impl Reconciled for ZenServer {
             ..valid.status(&parts, &pods, &auth)
         };
         let forgotten = valid.without_forgotten();
-        let passwords = valid.server.passwords_secret_name();
-        let passwords = children::passwords_secret(&passwords, valid.passwords.clone());
-        let mut children = vec![auth.child, passwords];
+        let mut children = vec![auth.child, valid.passwords_secret()];
         children.extend(sealing.child);
         children.extend(valid.environment.secret.clone());
         children.extend(database::volume(&valid.server, valid.volume.clone()));
         children.extend(valid.migration.job.clone());
-        children.extend(valid.rest(&parts));
+        children.extend(rest);
         let writes = auth.is_new || auth.entry.is_some();
         let record = writes.then(|| ZenServerStatus {
             auth_secret: Some(auth.status),
@@ -555,7 +553,16 @@ impl Valid {
         }
     }
 
+    fn passwords_secret(&self) -> Child {
+        let name = self.server.passwords_secret_name();
+        children::passwords_secret(&name, self.passwords.clone())
+    }
+
     fn verdict(&self, pods: &Pods) -> Verdict {
+        let (environment, migration) = (&self.environment.waits, &self.migration.waits);
+        if let Some(waits) = environment.as_ref().or(migration.as_ref()) {
+            return waits.clone();
+        }
         if self.server.spec.suspend && pods.rolled_out {
             return Verdict::Ready {
                 message: "suspended: no pod runs, data and keys are kept".to_owned(),
@@ -632,14 +639,14 @@ struct Pods {
 }
 
 impl Pods {
-    fn of(valid: &Valid) -> Self {
-        let deployment = valid
-            .rest
-            .iter()
-            .find(|(resource, _)| resource.kind == "Deployment");
-        let Some((_, Some(live))) = deployment else {
+    /// One that is about to be changed says nothing of what it is changed to.
+    fn of(valid: &Valid, children: &[Child]) -> Self {
+        let mut all = children.iter();
+        let deployment = all.find(|child| child.resource.kind == "Deployment");
+        let Some((child, live)) = deployment.and_then(|it| Some((it, it.live.as_ref()?))) else {
             return Self::default();
         };
+        let stays = stays(&Owner::of(&*valid.server), child);
         let number = |path: &str| {
             let value = live.body.pointer(path).and_then(serde_json::Value::as_i64);
             value
@@ -652,7 +659,8 @@ impl Pods {
             wanted,
             there: number("/status/replicas"),
             ready: number("/status/readyReplicas"),
-            rolled_out: seen
+            rolled_out: stays
+                && seen
                 && number("/status/updatedReplicas") == wanted
                 && number("/status/availableReplicas") == wanted
                 && number("/status/replicas") == wanted,
