@@ -152,7 +152,7 @@ impl Reconciled for ZenServer {
             true => Vec::new(),
             false => {
                 let pods = ApiResource::erase::<Pod>(&());
-                read.selected(&pods, &namespace, &migration::selector(self))
+                read.selected(&pods, &namespace, &self.selector_of_all_pods())
                     .await?
             }
         };
