@@ -855,6 +855,11 @@ impl Default for ZenServerStatus {
 }
 
 impl ZenServer {
+    /// `app.kubernetes.io/name` of the pods of servers.
+    const PODS: &str = "zenserver";
+    /// The same of the pods that migrate their databases, which no Service selects.
+    pub const MIGRATION_PODS: &str = "zenserver-migration";
+
     /// Name of the Secret with pepper and signing keys.
     pub fn auth_secret_name(&self) -> String {
         format!("{}-auth", self.metadata.name.as_deref().unwrap_or_default())
@@ -949,12 +954,20 @@ impl ZenServer {
         Some(&external.client_secret_from.as_ref()?.secret_key_ref)
     }
 
+    /// Selects the server's pods and those of its migration.
+    pub fn selector_of_all_pods(&self) -> String {
+        use super::common::label::{INSTANCE, NAME};
+        let (serving, migrating) = (Self::PODS, Self::MIGRATION_PODS);
+        let server = self.metadata.name.as_deref().unwrap_or_default();
+        format!("{NAME} in ({serving},{migrating}),{INSTANCE}={server}")
+    }
+
     /// Labels that select the server's pods.
     pub fn pod_labels(&self) -> BTreeMap<String, String> {
         use super::common::label;
         let name = self.metadata.name.clone().unwrap_or_default();
         BTreeMap::from([
-            (label::NAME.into(), "zenserver".into()),
+            (label::NAME.into(), Self::PODS.into()),
             (label::INSTANCE.into(), name),
         ])
     }

@@ -80,7 +80,7 @@ impl Cluster {
         Api::namespaced(self.calling.clone(), &self.namespace)
     }
 
-    /// For the Secrets and Events beside them.
+    /// For what is beside them: Secrets, Events, pods.
     pub fn core<K>(&self) -> Api<K>
     where
         K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
@@ -88,8 +88,11 @@ impl Cluster {
         Api::namespaced(self.calling.clone(), &self.namespace)
     }
 
-    /// For watches, which stay silent for long.
-    pub fn watched<K: Noun>(&self) -> Api<K> {
+    /// For watches and logs that are followed, which stay silent for long.
+    pub fn watched<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    {
         Api::namespaced(self.watching.clone(), &self.namespace)
     }
 
@@ -128,7 +131,8 @@ impl Cluster {
             [] => Err(Failure::new(
                 Exit::NotFound,
                 format!(
-                    "namespace {} has no ZenServer; make one first, or name another namespace with -n",
+                    "namespace {} has no ZenServer; make one with `kubectl zen server deploy`, or name \
+                     another namespace with -n",
                     self.namespace
                 ),
             )),

@@ -129,6 +129,9 @@ mod tests {
     #[test]
     fn nouns_verbs_flags_and_values_are_told() {
         assert_eq!(of("k"), ["key"]);
+        assert_eq!(of("ser"), ["server"]);
+        assert_eq!(of("server d"), ["describe", "deploy", "disconnect"]);
+        assert_eq!(of("server logs --f"), ["--follow"]);
         assert_eq!(of("sa d"), ["describe", "deactivate", "delete"]);
         assert_eq!(of("-n ml key rot"), ["rotate"]);
         assert_eq!(of("key list --se"), ["--selector", "--service-account"]);

@@ -59,16 +59,18 @@ pub async fn delete<K: Noun>(
             &found.raw.metadata,
             |owner| {
                 let place = owner.place();
-                format!("delete it {place}; it is refused at once if you deactivate it,")
+                format!(
+                    "delete it {place}; it is out of use at once if you {} it,",
+                    K::OFF
+                )
             },
         )?;
         let title = cluster.title::<K>(name);
+        let left = found.typed.left();
+        let told = [Some(K::DELETED), left.as_deref()].into_iter().flatten();
+        let told = told.collect::<Vec<_>>().join(" ");
         let asks = arguments.dry_run == DryRun::None && !arguments.yes;
-        if asks
-            && !session
-                .out
-                .consent(&format!("Delete {title}? {}", K::DELETED))?
-        {
+        if asks && !session.out.consent(&format!("Delete {title}? {told}"))? {
             return Err(Failure::new(
                 Exit::Failed,
                 format!("{title} was not deleted"),
@@ -83,7 +85,11 @@ pub async fn delete<K: Noun>(
             "{} deleted{}",
             full_name(&found.raw),
             arguments.dry_run.mark()
-        ))
+        ))?;
+        if let Some(left) = left.filter(|_| !asks) {
+            session.out.note(&left);
+        }
+        Ok(())
     })
     .await
 }
@@ -101,8 +107,9 @@ fn protected<K: Noun>(cluster: &Cluster, object: &K) -> Result<(), Failure> {
             Exit::Conflict,
             format!(
                 "{} would be made again, as its spec.deletionPolicy is Retain; set that to Delete \
-                 first, or deactivate it",
+                 first, or {} it",
                 cluster.title::<K>(&object.name_any()),
+                K::OFF
             ),
         ));
     }
@@ -111,16 +118,20 @@ fn protected<K: Noun>(cluster: &Cluster, object: &K) -> Result<(), Failure> {
         true => Err(Failure::new(
             Exit::Conflict,
             format!(
-                "{} is protected from deletion; remove its annotation {} first, or deactivate it",
+                "{} is protected from deletion; remove its annotation {} first, or {} it",
                 cluster.title::<K>(&object.name_any()),
-                annotation::DELETION_PROTECTION
+                annotation::DELETION_PROTECTION,
+                K::OFF
             ),
         )),
     }
 }
 
 /// Deletes the very object that was read and asked about, not one of the same name made since.
-async fn remove<K: Noun>(cluster: &Cluster, object: &K, dry: DryRun) -> Result<(), Failure> {
+///
+/// # Errors
+/// If it is another one by now, or the API server refuses.
+pub async fn remove<K: Noun>(cluster: &Cluster, object: &K, dry: DryRun) -> Result<(), Failure> {
     if dry == DryRun::Client {
         return Ok(());
     }

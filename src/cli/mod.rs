@@ -1,4 +1,4 @@
-//! `kubectl zen`: accounts, keys, users and devices from the command line. One file for each noun; `output` is
+//! `kubectl zen`: servers, accounts, keys, users and devices from the command line. One file for each noun; `output` is
 //! the only printer.
 
 mod active;
@@ -12,6 +12,7 @@ mod delete;
 mod describe;
 mod device;
 mod failure;
+mod get;
 mod key;
 mod list;
 mod noun;
@@ -19,6 +20,7 @@ mod output;
 mod owner;
 mod restore;
 mod secret;
+mod server;
 mod service_account;
 mod span;
 mod table;
@@ -49,6 +51,7 @@ use self::{
                   well; what it adds is waiting, checks, and words.",
     after_long_help = "\
 Examples:
+  kubectl zen server deploy prod
   kubectl zen sa create ci
   kubectl zen key create ci-main --service-account ci
   kubectl zen key list
@@ -74,6 +77,10 @@ struct Arguments {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
+    /// Servers: what ZenML clients connect to.
+    #[command(subcommand, alias = "zsrv")]
+    Server(server::Command),
+
     /// Service accounts: the identities that keys belong to.
     #[command(subcommand, visible_alias = "service-account", alias = "zsa")]
     Sa(service_account::Command),
@@ -165,6 +172,7 @@ pub fn main(now: fn() -> Timestamp, random: fn(&mut [u8])) -> ExitCode {
 impl Command {
     async fn run(&self, session: &Session) -> Result<(), Failure> {
         match self {
+            Self::Server(command) => command.run(session).await,
             Self::Sa(command) => command.run(session).await,
             Self::Key(command) => command.run(session).await,
             Self::User(command) => command.run(session).await,

@@ -30,6 +30,8 @@ pub trait Noun:
     const NOUN: &'static str;
     /// What deleting one does, as a sentence.
     const DELETED: &'static str;
+    /// What puts it out of use and can be undone.
+    const OFF: &'static str = "deactivate";
 
     /// `spec.active`.
     fn is_active(&self) -> bool;
@@ -37,6 +39,11 @@ pub trait Noun:
     /// `spec.deletionPolicy`, where the kind has one.
     fn deletion_policy(&self) -> DeletionPolicy {
         DeletionPolicy::Delete
+    }
+
+    /// What deleting it leaves behind, as a sentence.
+    fn left(&self) -> Option<String> {
+        None
     }
 
     /// What `describe` says of it between its name and its conditions.

@@ -58,6 +58,17 @@ impl Output {
         write(self.painted(&printable(text)).as_bytes())
     }
 
+    /// A line of a log: at a terminal without what a terminal obeys, else as it is.
+    ///
+    /// # Errors
+    /// As [`Self::text`].
+    pub fn log(self, line: &str) -> Result<(), Failure> {
+        match self.out_is_terminal {
+            true => self.text(&printable(&line.replace('\t', "    "))),
+            false => self.text(line),
+        }
+    }
+
     /// Says something beside what was asked for.
     pub fn note(self, text: &str) {
         // Who has closed standard error does not want to know.

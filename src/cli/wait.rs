@@ -201,7 +201,10 @@ fn sentence(condition: &Condition) -> String {
 }
 
 /// Whether the watch can never work: the right or the kind is missing.
-fn refused(title: &str, error: &watcher::Error) -> Result<(), Failure> {
+///
+/// # Errors
+/// If it is so.
+pub fn refused(title: &str, error: &watcher::Error) -> Result<(), Failure> {
     use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
     match error {
         InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => match error {

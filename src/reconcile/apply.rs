@@ -390,6 +390,12 @@ fn decide<'a>(owner: &Owner, child: &'a Child, body: &Value) -> Decision<'a> {
     }
 }
 
+/// Whether a child is as wanted already, so that applying it changes nothing.
+pub fn stays(owner: &Owner, child: &Child) -> bool {
+    let body = complete(owner, child);
+    matches!(decide(owner, child, &body), Decision::Keep)
+}
+
 /// The body with type, name, owner and our labels. The label with the hash of it all makes a
 /// field that we do not set any more a difference.
 fn complete(owner: &Owner, child: &Child) -> Value {

@@ -49,9 +49,22 @@ async fn every_command_has_examples_that_name_it() -> Result<()> {
     let secret = secret.map(|verb| ("secret", verb));
     let component = ["list", "get", "describe", "refs", "delete"];
     let component = component.map(|verb| ("component", verb));
+    let server = [
+        "list",
+        "get",
+        "describe",
+        "status",
+        "deploy",
+        "update",
+        "remove",
+        "logs",
+        "connect",
+        "disconnect",
+    ];
+    let server = server.map(|verb| ("server", verb));
     let stack = [("stack", "register-secrets")];
     let secret = secret.into_iter().chain(component).chain(stack);
-    let people = device.into_iter().chain(user).chain(secret);
+    let people = device.into_iter().chain(user).chain(secret).chain(server);
     for (noun, verb) in sa.into_iter().chain(key).chain(people) {
         let said = help(&[noun, verb]).await?;
         let example = format!("kubectl zen {noun} {verb}");

@@ -20,9 +20,13 @@ mod keys;
 mod managed;
 mod offline;
 mod plugin;
+#[path = "../client/program.rs"]
+#[allow(dead_code, reason = "shared with the client tests")]
+mod program;
 mod reading;
 mod restore;
 mod secrets;
+mod servers;
 #[path = "../cluster/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the cluster tests")]
 mod support;

@@ -1,7 +1,7 @@
 //! How the program is run: with pipes, or at a terminal.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::File,
     io::Read,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
@@ -45,6 +45,7 @@ impl Ran {
 pub struct Zen {
     kubeconfig: PathBuf,
     namespace: String,
+    variables: Vec<(&'static str, OsString)>,
 }
 
 /// What standard output is at a terminal whose standard error it is.
@@ -63,15 +64,23 @@ impl Zen {
         Self {
             kubeconfig: kubeconfig.to_owned(),
             namespace: site.name().to_owned(),
+            variables: Vec::new(),
         }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// With a variable of its environment.
+    pub fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name, value.into()));
+        self
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
         command
             .args(["--namespace", &self.namespace])
             .args(arguments)
             .env("KUBECONFIG", &self.kubeconfig)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .kill_on_drop(true);
         command
     }

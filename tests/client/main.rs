@@ -27,6 +27,7 @@ mod imported;
 mod interop;
 mod migration;
 mod pod;
+mod program;
 mod propagation;
 mod references;
 mod revocation;

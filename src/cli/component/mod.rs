@@ -7,12 +7,13 @@ use clap::{Args, Subcommand};
 
 use super::{
     Session,
-    arguments::{ListArguments, ObjectForm},
+    arguments::ListArguments,
     delete::{self, DeleteArguments},
     describe::{self, DescribeArguments, Page, word},
     failure::Failure,
+    get::{self, GetArguments},
     list,
-    noun::{Names, Noun, each},
+    noun::Noun,
 };
 use crate::api::{ReferenceStatus, ZenComponent};
 
@@ -33,7 +34,7 @@ Examples:
     #[command(after_long_help = "\
 Examples:
   kubectl zen component get tracker -o json")]
-    Get(ComponentGet),
+    Get(GetArguments),
 
     /// Tell all of some components but the values they refer to.
     #[command(after_long_help = "\
@@ -70,17 +71,6 @@ pub struct ComponentList {
     server: Option<String>,
 }
 
-/// `component get`.
-#[derive(Clone, Debug, Args)]
-pub struct ComponentGet {
-    #[command(flatten)]
-    names: Names,
-
-    /// How to show them.
-    #[arg(short, long, value_enum, default_value = "yaml")]
-    output: ObjectForm,
-}
-
 impl Command {
     /// Does what was asked.
     ///
@@ -93,14 +83,7 @@ impl Command {
                 let field = server.map(|name| format!("spec.serverRef.name={name}"));
                 list::list::<ZenComponent>(session, &arguments.list, field).await
             }
-            Self::Get(arguments) => {
-                let cluster = session.cluster().await?;
-                each(session, &arguments.names, async |name| {
-                    let found = cluster.read::<ZenComponent>(name).await?;
-                    session.out.object(arguments.output, &found.raw)
-                })
-                .await
-            }
+            Self::Get(arguments) => get::get::<ZenComponent>(session, arguments).await,
             Self::Describe(arguments) => {
                 describe::describe::<ZenComponent>(session, arguments).await
             }

@@ -24,6 +24,7 @@ use crate::{
         cluster::Cluster,
         failure::{Exit, Failure, root},
         key::delivered,
+        server,
     },
 };
 
@@ -109,14 +110,8 @@ async fn address(cluster: &Cluster, key: &ZenAPIKey) -> Result<String, Failure> 
     let account = &key.spec.service_account_ref.name;
     let account = cluster.read::<ZenServiceAccount>(account).await?.typed;
     let name = account.spec.server_ref.name;
-    let server = cluster.core::<ZenServer>().get(&name).await;
-    let doing = format!("reading ZenServer {}/{name}", cluster.namespace);
-    let server = server.map_err(|error| Failure::of(&doing, &error))?;
-    let url = server.status.and_then(|status| status.url);
-    url.ok_or_else(|| {
-        let message = format!("ZenServer {name} has no address yet; say --server-url");
-        Failure::new(Exit::NotFound, message)
-    })
+    let server = cluster.read::<ZenServer>(&name).await?.typed;
+    server::address(&server, "--server-url")
 }
 
 async fn put(url: &str, path: &str, key: &str, body: &Value) -> Result<Value, Failure> {

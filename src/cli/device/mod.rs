@@ -162,6 +162,7 @@ async fn set_locked(
 impl Noun for ZenDevice {
     const NOUN: &'static str = "device";
     const DELETED: &'static str = "Its token is refused at once, for ever.";
+    const OFF: &'static str = "lock";
 
     fn is_active(&self) -> bool {
         !self.spec.locked

@@ -88,18 +88,6 @@ pub(super) fn is_recorded(server: &ZenServer) -> bool {
     }
 }
 
-/// Selects the pods of the server and of its migration.
-pub(super) fn selector(server: &ZenServer) -> String {
-    let (name, of, instance) = (label::NAME, JOB_PODS, label::INSTANCE);
-    format!(
-        "{name} in (zenserver,{of}),{instance}={}",
-        server.name_any()
-    )
-}
-
-/// `app.kubernetes.io/name` of the Job's pods, which no Service selects.
-const JOB_PODS: &str = "zenserver-migration";
-
 /// The image and where the database is.
 fn fits(server: &ZenServer, image: &str) -> String {
     let database = &server.spec.database;
@@ -452,7 +440,7 @@ impl Situation<'_> {
         let fits = fits(self.server, image);
         let attempt = self.attempt(&fits);
         let labels = json!({
-            label::NAME: JOB_PODS,
+            label::NAME: ZenServer::MIGRATION_PODS,
             label::INSTANCE: self.server.name_any(),
             label::COMPONENT: "migration",
         });

@@ -32,6 +32,7 @@ use self::{
 };
 use super::{
     Fresh, Reader, Reconciled,
+    apply::{Owner, stays},
     error::{CallError, Invalid},
     foreign::Claim,
     plan::{Child, Entries, Fact, Live, Note, Plan, Verdict},
@@ -156,7 +157,7 @@ impl Reconciled for ZenServer {
             true => Vec::new(),
             false => {
                 let pods = ApiResource::erase::<Pod>(&());
-                read.selected(&pods, &namespace, &migration::selector(self))
+                read.selected(&pods, &namespace, &self.selector_of_all_pods())
                     .await?
             }
         };
@@ -261,9 +262,10 @@ impl Reconciled for ZenServer {
             migration: &valid.migration,
             spreads: pods.spread(&valid.server),
         };
-        let held = sealing.lost.or_else(|| valid.environment.waits.clone());
-        let held = held.or_else(|| valid.migration.waits.clone());
-        let verdict = held.unwrap_or_else(|| valid.verdict(&pods, around.lacks.as_deref()));
+        let rest = valid.rest(&parts);
+        let pods = pods.after(&valid.server, &rest);
+        let lost = sealing.lost;
+        let verdict = lost.unwrap_or_else(|| valid.verdict(&pods, around.lacks.as_deref()));
         // No watch shows others' Secrets.
         let soon = valid.now.saturating_add(SignedDuration::from_secs(30));
         let look = valid.withheld.as_ref().and(soon.ok());
@@ -275,7 +277,7 @@ impl Reconciled for ZenServer {
         let mut children = vec![auth.child, valid.passwords()];
         children.extend(sealing.child);
         children.extend(valid.environment.secret.clone());
-        children.extend(valid.rest(&parts));
+        children.extend(rest);
         // Last: what is refused of these holds up nothing else.
         children.extend(around.children);
         let writes = auth.is_new || auth.entry.is_some();
@@ -577,6 +579,10 @@ impl Valid {
     }
 
     fn verdict(&self, pods: &Pods, lacks: Option<&str>) -> Verdict {
+        let (environment, migration) = (&self.environment.waits, &self.migration.waits);
+        if let Some(waits) = environment.as_ref().or(migration.as_ref()) {
+            return waits.clone();
+        }
         if self.server.spec.suspend && pods.rolled_out {
             return Verdict::Ready {
                 message: "suspended: no pod runs, data and keys are kept".to_owned(),
@@ -690,6 +696,15 @@ impl Pods {
                 && number("/status/availableReplicas") == wanted
                 && number("/status/replicas") == wanted,
         }
+    }
+
+    /// What it says once these children are applied: of what it is changed to, nothing yet.
+    fn after(mut self, server: &ZenServer, children: &[Child]) -> Self {
+        let deployment = children
+            .iter()
+            .find(|child| child.resource.kind == "Deployment");
+        self.rolled_out &= deployment.is_none_or(|child| stays(&Owner::of(server), child));
+        self
     }
 
     /// How many there are to be: what the spec says, else what an autoscaler made of it.
