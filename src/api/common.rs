@@ -71,6 +71,8 @@ pub mod annotation {
     pub const GENERATED: &str = "zenop.dev/generated";
     /// On a new object: UID of the deleted one that it is to continue.
     pub const RESTORE: &str = "zenop.dev/restore";
+    /// On what a deleted server left: its UID.
+    pub const KEPT_OF: &str = "zenop.dev/kept-of";
     /// On a pod template: when we last restarted the workload.
     pub const RESTARTED_AT: &str = "zenop.dev/restarted-at";
     /// On a pod template, followed by a key's UID: the generation that it was restarted for.
@@ -145,6 +147,8 @@ pub mod reason {
     pub const IMMUTABLE: &str = "Immutable";
     /// The server's auth Secret was there and is gone.
     pub const AUTH_SECRET_LOST: &str = "AuthSecretLost";
+    /// A deleted server left its pepper, and nobody said whether it is to be taken up.
+    pub const KEPT: &str = "KeptFromDeleted";
     /// The server's auth Secret cannot be read as one.
     pub const AUTH_SECRET_INVALID: &str = "AuthSecretInvalid";
     /// The delivered Secret is gone or altered and `onSecretLoss` is `Fail`; or a generated value is

@@ -856,7 +856,7 @@ impl Default for ZenServerStatus {
 
 impl ZenServer {
     /// `app.kubernetes.io/name` of the pods of servers.
-    const PODS: &str = "zenserver";
+    pub const PODS: &str = "zenserver";
     /// The same of the pods that migrate their databases, which no Service selects.
     pub const MIGRATION_PODS: &str = "zenserver-migration";
 
@@ -881,6 +881,11 @@ impl ZenServer {
     pub fn environment_secret_name(&self) -> String {
         let name = self.metadata.name.as_deref().unwrap_or_default();
         format!("{name}-environment")
+    }
+
+    /// Name of the Secret with what outlives it: its pepper.
+    pub fn kept_secret_name(&self) -> String {
+        format!("{}-kept", self.metadata.name.as_deref().unwrap_or_default())
     }
 
     /// Name of the volume of its SQLite.

@@ -116,10 +116,7 @@ impl AuthSecret {
     /// # Errors
     /// Names the entry that is missing or malformed.
     pub(super) fn read(secret: &Live) -> Result<Self, BadSecret> {
-        let decode = |name: &str| {
-            let encoded = secret.body.get("data")?.get(name)?.as_str()?;
-            STANDARD.decode(encoded).ok().map(Zeroizing::new)
-        };
+        let decode = |name: &str| decoded(secret, name);
         let keyset = decode(KEYSET_ENTRY).ok_or(BadSecret::Missing(KEYSET_ENTRY))?;
         let pepper = decode(PEPPER_ENTRY).ok_or(BadSecret::Missing(PEPPER_ENTRY))?;
         Ok(Self {
@@ -127,6 +124,19 @@ impl AuthSecret {
             keyset: Keyset::read(&keyset)?,
         })
     }
+}
+
+fn decoded(secret: &Live, name: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let encoded = secret.body.get("data")?.get(name)?.as_str()?;
+    STANDARD.decode(encoded).ok().map(Zeroizing::new)
+}
+
+/// The pepper in a Secret, if it holds one.
+pub(super) fn pepper_in(secret: &Live) -> Option<Zeroizing<[u8; 32]>> {
+    let text = decoded(secret, PEPPER_ENTRY)?;
+    let mut pepper = Zeroizing::new([0; 32]);
+    hex::decode_to_slice(&*text, pepper.as_mut()).ok()?;
+    Some(pepper)
 }
 
 /// Replaces the signing keys of an auth Secret.

@@ -9,6 +9,7 @@ mod children;
 mod database;
 mod environment;
 mod front;
+mod kept;
 mod migration;
 pub mod readable;
 mod sealing;
@@ -63,6 +64,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Observed {
     auth_secret: Option<Live>,
+    kept: Option<Live>,
     passwords: Option<Live>,
     sealing: Option<Live>,
     environment: Option<Live>,
@@ -87,6 +89,9 @@ pub struct Valid {
     server: Arc<ZenServer>,
     settings: Settings,
     auth_secret: Option<(Live, AuthSecret)>,
+    kept: Option<Live>,
+    /// The pepper of an earlier server that this one continues.
+    taken_up: Option<Zeroizing<[u8; 32]>>,
     passwords: Option<Live>,
     sealing: Option<Live>,
     environment: Environment,
@@ -112,6 +117,13 @@ impl Reconciled for ZenServer {
         let auth_secret = read
             .live(&secret, &namespace, &self.auth_secret_name())
             .await?;
+        let kept = match self.spec.image {
+            Some(_) => {
+                let name = self.kept_secret_name();
+                read.live(&secret, &namespace, &name).await?
+            }
+            None => None,
+        };
         let passwords = read
             .live(&secret, &namespace, &self.passwords_secret_name())
             .await?;
@@ -170,6 +182,7 @@ impl Reconciled for ZenServer {
             leads,
             keyring,
             auth_secret,
+            kept,
             passwords,
             sealing,
             forgotten,
@@ -229,10 +242,13 @@ impl Reconciled for ZenServer {
         };
         let migration = migrating.turn();
         let auth_secret = check_auth_secret(self, seen.auth_secret, now)?;
+        let taken_up = kept::check(self, seen.kept.as_ref(), auth_secret.as_ref())?;
         Ok(Valid {
             server: Arc::new(self.clone()),
             settings: settings.clone(),
             auth_secret,
+            kept: seen.kept,
+            taken_up,
             passwords: seen.passwords,
             sealing: seen.sealing,
             environment,
@@ -274,7 +290,9 @@ impl Reconciled for ZenServer {
             ..valid.status(&parts, &pods, &auth)
         };
         let forgotten = valid.without_forgotten();
+        let kept = kept::secret(&valid.server, &auth.child, valid.kept.take());
         let mut children = vec![auth.child, valid.passwords()];
+        children.extend(kept);
         children.extend(sealing.child);
         children.extend(valid.environment.secret.clone());
         children.extend(rest);
@@ -548,11 +566,8 @@ impl Valid {
             }
             None => Vec::new(),
         };
-        let turn = situation(&self.server, &stored, self.now).turn(&mut || {
-            let mut seed = Zeroizing::new([0; 32]);
-            fresh.fill(seed.as_mut());
-            keyset.add(&seed)
-        });
+        let turn =
+            situation(&self.server, &stored, self.now).turn(&mut || keyset.add(&drawn(fresh)));
         if let Some(wanted) = &turn.store {
             keyset.retain(|kid| wanted.iter().any(|wanted| wanted == kid));
         }
@@ -573,7 +588,8 @@ impl Valid {
                 let status = self.server.status.as_ref();
                 let before = status.and_then(|status| status.auth_secret.as_ref());
                 let tries = before.map(AuthSecretStatus::tries).unwrap_or_default();
-                new_secrets(name, &keyset, turn, tries, fresh)
+                let pepper = self.taken_up.clone().unwrap_or_else(|| drawn(fresh));
+                new_secrets(name, &keyset, turn, tries, &pepper)
             }
         }
     }
@@ -627,16 +643,20 @@ impl Valid {
     }
 }
 
+fn drawn(fresh: &mut impl Fresh) -> Zeroizing<[u8; 32]> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    fresh.fill(bytes.as_mut());
+    bytes
+}
+
 fn new_secrets(
     name: String,
     keyset: &Keyset,
     turn: Turn,
     unconfirmed: Vec<String>,
-    fresh: &mut impl Fresh,
+    pepper: &[u8; 32],
 ) -> Secrets {
-    let mut pepper = Zeroizing::new([0; 32]);
-    fresh.fill(pepper.as_mut());
-    let entries = Keyring::entries(&pepper, keyset);
+    let entries = Keyring::entries(pepper, keyset);
     let fingerprint = Keyring::fingerprint(|name| entries.get(name).map(|text| text.as_bytes()));
     let entries: Vec<_> = entries
         .iter()

@@ -21,7 +21,7 @@ use super::{
     front,
 };
 use crate::{
-    api::{Certificate, Egress, HTTPRoute, TlsMode, ZenServer},
+    api::{Certificate, Egress, HTTPRoute, TlsMode, ZenServer, label},
     reconcile::{
         Reader,
         error::{CallError, Invalid},
@@ -233,7 +233,14 @@ impl Surroundings {
         let mut egress = vec![json!({"ports": open.collect::<Vec<_>>()})];
         egress.extend(guard.egress.iter().map(rule));
         Some(with_labels(json!({"spec": {
-            "podSelector": {"matchLabels": server.pod_labels()},
+            // Those of migrations too.
+            "podSelector": {
+                "matchLabels": {(label::INSTANCE): server.name_any()},
+                "matchExpressions": [{
+                    "key": label::NAME, "operator": "In",
+                    "values": [ZenServer::PODS, ZenServer::MIGRATION_PODS],
+                }],
+            },
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [{"ports": [tcp(HTTP_PORT), tcp(ADMIN_PORT)]}],
             "egress": egress,

@@ -13,8 +13,8 @@ use zenop::api::{MigrationResult, ZenServer, condition, reason};
 
 use super::components::{login, vault};
 use crate::support::{
-    Site, garbage_collector, message, says, server, site, stalled, waiting, with, with_mysql,
-    with_zenml,
+    Site, entry, garbage_collector, message, says, server, site, stalled, waiting, with,
+    with_mysql, with_zenml,
 };
 
 fn replicas(deployment: &Deployment) -> Option<i32> {
@@ -51,7 +51,16 @@ async fn generation(site: &Site) -> Result<Option<i64>> {
     Ok(deployment.metadata.generation)
 }
 
+/// What ZenML encrypts with.
+async fn encrypts(site: &Site) -> Result<String> {
+    let name = "ZENML_SECRETS_STORE_ENCRYPTION_KEY";
+    let made = |secret: &Secret| entry(secret, name).is_some();
+    let environment = site.until("prod-environment", "made", made).await?;
+    entry(&environment, name).context("no key")
+}
+
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 async fn f07_a_file_is_migrated_while_no_pod_runs_and_is_kept_for_the_next_server() -> Result<()> {
     garbage_collector().await?;
     site("sqlite", async |site| {
@@ -122,15 +131,33 @@ async fn f07_a_file_is_migrated_while_no_pod_runs_and_is_kept_for_the_next_serve
         let last = site.api::<Job>().get("prod-migration").await?;
         ensure!(last.uid() == again.uid(), "a Job for nothing");
 
-        // The data outlives the server, and is the next one's.
-        let gone = site.api::<ZenServer>().get("prod").await?.uid().context("no uid")?;
+        // The data outlives the server, and is the next one's; so is what encrypts it, if somebody says so.
+        let key = encrypts(site).await?;
+        let old: Secret = site.api().get("prod-auth").await?;
+        let gone = site.api::<ZenServer>().get("prod").await?;
+        let gone = gone.uid().context("no uid")?;
         site.delete::<ZenServer>("prod").await?;
         site.until_gone::<ZenServer>("prod", &gone).await?;
         site.until_gone::<Job>("prod-migration", &again.uid().context("no uid")?)
             .await?;
+        site.until_gone::<Secret>("prod-auth", &old.uid().context("no uid")?)
+            .await?;
         site.apply(&of("1")).await?;
-        site.migrates("prod", 0, json!({"begun": true, "from": "0.1", "to": "0.1"})).await?;
+        let asks = stalled::<ZenServer>(reason::KEPT);
+        let asks = site.until("prod", "asking", asks).await?;
+        let said = message(&asks, condition::READY);
+        ensure!(said.contains(&format!("zenop.dev/restore={gone}")), "{said}");
+        ensure!(
+            site.api::<Secret>().get_opt("prod-auth").await?.is_none(),
+            "another pepper without a word"
+        );
+        let continues = json!({"zenop.dev/restore": gone});
+        site.apply(&with(of("1"), "metadata.annotations", continues))
+            .await?;
+        let report = json!({"begun": true, "from": "0.1", "to": "0.1"});
+        site.migrates("prod", 0, report).await?;
         fits(site, "1").await?;
+        ensure!(encrypts(site).await? == key, "what is encrypted is lost");
         let kept = site.api::<PersistentVolumeClaim>().get("prod-data").await?;
         ensure!(kept.uid() == data.uid(), "another volume");
         Ok(())
@@ -154,7 +181,7 @@ async fn f09_with_mysql_the_pods_of_before_stay_until_a_migration_succeeded() ->
         let on_first = |it: &Deployment| image(it) == Some("zenml-server:1");
         site.until("prod", "running", on_first).await?;
         let environment: Secret = site.api().get("prod-environment").await?;
-        let password = crate::support::entry(&environment, "ZENML_STORE_PASSWORD");
+        let password = entry(&environment, "ZENML_STORE_PASSWORD");
         ensure!(password.as_deref() == Some("s3cret"), "no password");
         let backups = site
             .api::<PersistentVolumeClaim>()
@@ -191,9 +218,8 @@ async fn f09_with_mysql_the_pods_of_before_stay_until_a_migration_succeeded() ->
         // Another password is no reason to migrate.
         site.apply(&vault(json!({"user": "zen", "pass": "other"})))
             .await?;
-        let changed = |secret: &Secret| {
-            crate::support::entry(secret, "ZENML_STORE_PASSWORD").as_deref() == Some("other")
-        };
+        let changed =
+            |secret: &Secret| entry(secret, "ZENML_STORE_PASSWORD").as_deref() == Some("other");
         site.until("prod-environment", "with the other password", changed)
             .await?;
         fits(site, "2").await?;

@@ -28,7 +28,7 @@ const KINDS: [(&str, &str); 18] = [
 ];
 
 /// Times, versions, addresses.
-const PASSING: [&str; 26] = [
+const PASSING: [&str; 27] = [
     "uid",
     "resourceVersion",
     "creationTimestamp",
@@ -50,6 +50,7 @@ const PASSING: [&str; 26] = [
     "batch.kubernetes.io/controller-uid",
     "controller-uid",
     "finishedTime",
+    "zenop.dev/kept-of",
     "clusterIP",
     "clusterIPs",
     "deployment.kubernetes.io/revision",
