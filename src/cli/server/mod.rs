@@ -20,7 +20,7 @@ use super::{
     list,
     noun::Noun,
 };
-use crate::api::{BackupMethod, Database, DatabaseType, MigrationStatus, ZenServer};
+use crate::api::{BackupMethod, Database, DatabaseType, MigrationStatus, ZenServer, annotation};
 
 /// Servers: what ZenML clients connect to.
 #[derive(Clone, Debug, Subcommand)]
@@ -175,7 +175,7 @@ pub fn address(server: &ZenServer, flag: &str) -> Result<String, Failure> {
 
 impl Noun for ZenServer {
     const NOUN: &'static str = "server";
-    const DELETED: &'static str = "Its keys, devices and tokens are refused at once, for ever: what proves them goes with it.";
+    const DELETED: &'static str = "Its keys, devices and tokens are refused at once.";
     const OFF: &'static str = "suspend";
 
     fn is_active(&self) -> bool {
@@ -183,7 +183,10 @@ impl Noun for ZenServer {
     }
 
     fn left(&self) -> Option<String> {
-        self.spec.image.as_ref()?;
+        if self.spec.image.is_none() {
+            let proof = "What proves them goes with it: they are never accepted again.";
+            return Some(proof.to_owned());
+        }
         let (data, backup) = (self.data_volume_name(), self.backup_volume_name());
         let dumped = self.spec.migration.backup == BackupMethod::Dump;
         let what = match &self.spec.database.mysql {
@@ -196,8 +199,11 @@ impl Noun for ZenServer {
                 }
             }
         };
+        let (kept, restore) = (self.kept_secret_name(), annotation::RESTORE);
+        let uid = self.uid().unwrap_or_default();
         Some(format!(
-            "What it stored is kept: {what}, for the next ZenServer of this name."
+            "What it stored is kept: {what}, and what proves its keys in Secret {kept}. The next ZenServer of \
+             this name goes on with both if it has the annotation {restore}={uid}."
         ))
     }
 
