@@ -11,6 +11,7 @@ SERVER_BEFORE := $(CACHE)/zenml-server-$(ZENML_BEFORE)
 TOOLS := $(CACHE)/python-tools-1
 # Archives of images. Raise the number with what is in them: cluster/images/.
 ZENML_IMAGE := $(CACHE)/images/zenml-server-$(ZENML_VERSION)-1.tar
+BEFORE_IMAGE := $(CACHE)/images/zenml-server-$(ZENML_BEFORE)-1.tar
 MARIADB_IMAGE := $(CACHE)/images/mariadb-1.tar
 DENY := $(CACHE)/cargo/bin/cargo-deny
 # The machine's own architecture: a static binary for it is the image.
@@ -24,9 +25,10 @@ export ZENOP_ZENML_BEFORE := $(SERVER_BEFORE)/zenml
 export ZENOP_TOOLS := $(TOOLS)/bin
 export ZENOP_IMAGE_BINARY := $(CURDIR)/$(IMAGE_BINARY)
 export ZENOP_ZENML_IMAGE := $(ZENML_IMAGE)
+export ZENOP_BEFORE_IMAGE := $(BEFORE_IMAGE)
 export ZENOP_MARIADB_IMAGE := $(MARIADB_IMAGE)
 
-.PHONY: help demo test node-test bench fuzz check generate needs image zenml zenml-server zenml-before zenml-image mariadb-image \
+.PHONY: help demo test node-test bench fuzz check generate needs image zenml zenml-server zenml-before zenml-image before-image mariadb-image \
 	peers browser python-tools cluster-tool
 .DEFAULT_GOAL := help
 
@@ -39,7 +41,7 @@ demo: needs cluster-tool image zenml ## the whole idea on a real Kubernetes, in 
 test: needs zenml zenml-server zenml-before peers browser python-tools ## every test but those of real pods
 	cargo test --workspace --no-fail-fast
 
-node-test: needs cluster-tool image zenml zenml-image mariadb-image ## the tests of real pods (root on Linux)
+node-test: needs cluster-tool image zenml zenml-image before-image mariadb-image ## the tests of real pods (root on Linux)
 	cargo test --package zenop-cluster --test node --features zenop-cluster/node
 	@# One after the other: each has a whole node.
 	cargo test --package zenop --test node --features zenop/node -- --test-threads=1
@@ -109,6 +111,13 @@ $(ZENML_IMAGE): | cluster-tool $(SERVER_VENV)/bin/uvicorn
 	@echo "making the image of the ZenML server: about a minute"
 	mkdir -p $(@D)
 	cluster/images/zenml.sh $(SERVER_VENV) zenop.dev/zenml-server:$(ZENML_VERSION) $@
+
+before-image: $(BEFORE_IMAGE)
+
+$(BEFORE_IMAGE): | cluster-tool $(SERVER_BEFORE)/zenml/VERSION
+	@echo "making the image of the ZenML server of the release before: about a minute"
+	mkdir -p $(@D)
+	cluster/images/zenml.sh $(SERVER_VENV) zenop.dev/zenml-server:$(ZENML_BEFORE) $@ $(SERVER_BEFORE)
 
 mariadb-image: $(MARIADB_IMAGE)
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Makes the image of the ZenML server, as an archive: zenml.sh ENVIRONMENT NAME ARCHIVE
+# Makes the image of the ZenML server, as an archive: zenml.sh ENVIRONMENT NAME ARCHIVE [RELEASE]
 #
 # ENVIRONMENT is the Python environment with the release from PyPI (`make zenml-server`); below it goes Debian's Python.
+# RELEASE is a folder with the package of another release, which takes the place of that one (`make zenml-before`).
 # As in ZenML's own image the user has a name and not a number, and uvicorn and zenml are on PATH.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-environment=$1 name=$2 archive=$3
+environment=$1 name=$2 archive=$3 release=${4:-}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 root=$work/root
@@ -19,6 +20,11 @@ python=$(basename "$(readlink "$root/usr/bin/python3")")
 mkdir -p "$root/opt/zenml/bin"
 tar --create --directory "$environment" --exclude '__pycache__' --exclude './lib/*/site-packages/pip' \
     --exclude '*/tests' ./lib | tar --extract --directory "$root/opt/zenml"
+if [ "$release" ]; then
+    packages=$root/opt/zenml/lib/$python/site-packages
+    rm -rf "$packages"/zenml "$packages"/zenml-*.dist-info
+    cp --recursive "$release"/zenml "$release"/zenml-*.dist-info "$packages"
+fi
 printf 'home = /usr/bin\ninclude-system-site-packages = false\n' >"$root/opt/zenml/pyvenv.cfg"
 for program in python python3; do ln -s /usr/bin/python3 "$root/opt/zenml/bin/$program"; done
 for program in uvicorn zenml; do

@@ -8,6 +8,7 @@
 )]
 
 mod site;
+mod upgrade;
 mod zenml;
 
 use std::process::Command;

@@ -105,6 +105,12 @@ impl Site {
         said(kubectl.args(["--namespace", NAMESPACE]).args(words))
     }
 
+    /// The plugin, in the servers' namespace.
+    pub fn kubectl_zen(&self, words: &[&str]) -> Result<String> {
+        let mut zen = self.node.command(env!("CARGO_BIN_EXE_kubectl-zen"))?;
+        said(zen.args(words).args(["--namespace", NAMESPACE]))
+    }
+
     pub fn apply(&self, manifest: &str) -> Result<()> {
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(file.path(), manifest)?;

@@ -8,13 +8,16 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::site::{Laptop, NAMESPACE, Site, said};
+use crate::{
+    site::{Laptop, NAMESPACE, Site, said},
+    upgrade::Asking,
+};
 
 /// Where the ZenML server listens, in its pod alone.
 const SERVER_PORT: u16 = 8237;
 const SIDECAR_PORT: u16 = 8080;
 /// The server's pods, without that of its migration.
-const PODS: &str = "app.kubernetes.io/name=zenserver,app.kubernetes.io/instance=prod";
+pub const PODS: &str = "app.kubernetes.io/name=zenserver,app.kubernetes.io/instance=prod";
 
 /// Whether something in the node's network may connect there. Fails if that is not to be said.
 fn connects(site: &Site, address: &str, port: u16) -> Result<bool> {
@@ -157,17 +160,7 @@ async fn roll(site: &Site) -> Result<()> {
     site.apply(include_str!("server-on-mysql.yaml"))?;
     site.ready(&["zenserver/prod", "zenapikey/ci-main"])?;
 
-    let laptop = Laptop::with_key(site, "ci-main-key")?;
-    let asks = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node/asks.py");
-    let mut client = laptop
-        .command(site, "python3")?
-        .arg(asks)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut lines = BufReader::new(client.stdout.take().context("no output")?).lines();
-    let begun = lines.next().context("it does not ask")??;
-    ensure!(begun == "asking", "{begun}");
+    let asking = Asking::begin(site)?;
     let patch = r#"[{"op": "add", "path": "/spec/podTemplate/env/-",
                      "value": {"name": "ZENML_LOGGING_VERBOSITY", "value": "WARN"}}]"#;
     let before = site.kubectl(&["get", "pods", "-l", PODS, "-o", "name"])?;
@@ -176,12 +169,5 @@ async fn roll(site: &Site) -> Result<()> {
         site.kubectl(&["wait", "--for=delete", pod, "--timeout=5m"])?;
     }
     site.rolled_out("prod")?;
-    drop(client.stdin.take());
-    let told: Value = serde_json::from_str(&lines.next().context("it says nothing")??)?;
-    client.wait()?;
-    ensure!(
-        told["failed"] == serde_json::json!([]) && told["asked"].as_u64() > Some(20),
-        "{told}"
-    );
-    Ok(())
+    asking.end()
 }
