@@ -17,6 +17,8 @@ mod door;
 mod exits;
 mod help;
 mod keys;
+#[path = "../client/link.rs"]
+mod link;
 mod managed;
 mod offline;
 mod plugin;

@@ -6,14 +6,12 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt, api::ListParams};
 use serde_json::json;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    time::timeout,
-};
+use tokio::time::timeout;
 use zenop::api::{ZenDevice, ZenServer};
 
 use crate::{
     door::{self, Sidecar, free_address},
+    link::decided,
     program::{cached, client},
     support::{PATIENCE, Site, account, key, server, site, with, with_zenml},
     zen::Zen,
@@ -299,29 +297,13 @@ impl Machine {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let (out, err) = (process.stdout.take(), process.stderr.take());
-        let mut lines = BufReader::new(out.context("no output")?).lines();
-        let mut told = BufReader::new(err.context("no errors")?).lines();
-        let (mut said, mut is_approved) = (String::new(), false);
-        let talk = async {
-            loop {
-                let line = tokio::select! {
-                    Ok(Some(line)) = lines.next_line() => line,
-                    Ok(Some(line)) = told.next_line() => line,
-                    else => return anyhow::Ok(()),
-                };
-                if let Some(at) = line.find("http").filter(|_| line.contains("device_id="))
-                    && !std::mem::replace(&mut is_approved, true)
-                {
-                    let link = line[at..].trim();
-                    zen.ok(&["device", "approve", link, "--key", key]).await?;
-                }
-                said += &format!("{line}\n");
-            }
+        let approve = async |link: &str| {
+            let words = ["device", "approve", link, "--key", key];
+            zen.ok(&words).await.map(drop)
         };
-        timeout(PATIENCE * 2, talk).await.context("it goes on")??;
+        let (said, link) = decided(&mut process, approve).await?;
         let status = timeout(PATIENCE, process.wait()).await??;
-        ensure!(status.success() && is_approved, "{said}");
+        ensure!(status.success() && link.is_some(), "{said}");
         Ok(said)
     }
 }

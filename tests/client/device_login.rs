@@ -4,14 +4,11 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::Command,
-    time::timeout,
-};
+use tokio::{process::Command, time::timeout};
 
 use crate::{
     door::{Sidecar, delivered, free_address, set_up},
+    link::decided,
     support::{PATIENCE, site},
     zenml::{Outcome, client},
 };
@@ -86,28 +83,7 @@ impl Laptop {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let (out, err) = (process.stdout.take(), process.stderr.take());
-        let mut lines = BufReader::new(out.context("no output")?).lines();
-        let mut told = BufReader::new(err.context("no errors")?).lines();
-        let (mut said, mut link) = (String::new(), None);
-        let talk = async {
-            loop {
-                let line = tokio::select! {
-                    Ok(Some(line)) = lines.next_line() => line,
-                    Ok(Some(line)) = told.next_line() => line,
-                    else => return anyhow::Ok(()),
-                };
-                if let Some(at) = line.find("http").filter(|_| line.contains("device_id="))
-                    && link.is_none()
-                {
-                    let shown = line[at..].trim().to_owned();
-                    decide(&shown).await?;
-                    link = Some(shown);
-                }
-                said += &format!("{line}\n");
-            }
-        };
-        timeout(PATIENCE * 2, talk).await.context("it goes on")??;
+        let (said, link) = decided(&mut process, decide).await?;
         let status = timeout(PATIENCE, process.wait()).await??;
         ensure!(link.is_some(), "{said}");
         Ok(Outcome {

@@ -25,6 +25,7 @@ mod gateway;
 mod harm;
 mod imported;
 mod interop;
+mod link;
 mod migration;
 mod pod;
 mod program;

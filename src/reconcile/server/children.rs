@@ -40,11 +40,11 @@ const MOUNT: &str = "/var/run/zenop/provider";
 
 /// The volume of the ZenML server's home, and where it is.
 pub(super) const SCRATCH: &str = "scratch";
-pub(super) const SCRATCH_PATH: &str = "/zenml";
+const SCRATCH_PATH: &str = "/zenml";
 
 /// Who the ZenML server runs as, as in ZenML's own chart. Its image names its user, and of a name Kubernetes
 /// cannot tell that it is not root: no pod would start.
-pub(super) const ZENML_USER: i64 = 1000;
+const ZENML_USER: i64 = 1000;
 
 /// The kind of the auth Secret.
 pub(super) fn auth_secret_resource() -> ApiResource {
@@ -159,10 +159,35 @@ pub(super) fn with_labels(mut body: Value) -> Value {
     body
 }
 
-/// Variables of a ZenML process: without a home that can be written, it does not start.
-pub(super) fn home() -> [Value; 2] {
-    [("HOME", SCRATCH_PATH), ("ZENML_CONFIG_PATH", SCRATCH_PATH)]
-        .map(|(name, value)| json!({"name": name, "value": value}))
+/// A container of ZenML's image: in what environment it runs, with what rights, and, in `runs`, what.
+pub(super) fn of_zenml<'a>(
+    name: &str,
+    image: &str,
+    env: impl IntoIterator<Item = &'a Value>,
+    runs: Value,
+) -> Value {
+    // Without a home that can be written, ZenML does not start.
+    let home = [("HOME", SCRATCH_PATH), ("ZENML_CONFIG_PATH", SCRATCH_PATH)];
+    let home = home.map(|(name, value)| json!({"name": name, "value": value}));
+    let mut container = json!({
+        "name": name,
+        "image": image,
+        "env": home.into_iter().chain(env.into_iter().cloned()).collect::<Vec<_>>(),
+        "resources": {
+            "requests": {"cpu": "100m", "memory": "512Mi"},
+            "limits": {"memory": "2Gi"},
+        },
+        "volumeMounts": [{"name": SCRATCH, "mountPath": SCRATCH_PATH}],
+        "securityContext": {
+            "runAsUser": ZENML_USER,
+            "allowPrivilegeEscalation": false,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    });
+    if let (Value::Object(fields), Value::Object(runs)) = (&mut container, runs) {
+        fields.extend(runs);
+    }
+    container
 }
 
 /// Adds to a list in a body.
@@ -349,12 +374,9 @@ impl Parts<'_> {
                 "failureThreshold": failures,
             })
         };
-        let home = home();
         let given = [json!({"name": upstream::NO_MIGRATION, "value": "true"})];
-        let env = home.iter().chain(&given).chain(&self.environment.variables);
-        json!({
-            "name": "zenml",
-            "image": image,
+        let env = given.iter().chain(&self.environment.variables);
+        let runs = json!({
             "command": ["uvicorn"],
             "args": [
                 "zenml.zen_server.zen_server_api:app",
@@ -364,21 +386,11 @@ impl Parts<'_> {
                 format!("--host={host}"),
                 format!("--port={port}"),
             ],
-            "env": env.collect::<Vec<_>>(),
             "startupProbe": probe("/upstream/livez", 2, 150),
             "readinessProbe": probe("/upstream/readyz", 5, 3),
             "livenessProbe": probe("/upstream/livez", 15, 5),
-            "resources": {
-                "requests": {"cpu": "100m", "memory": "512Mi"},
-                "limits": {"memory": "2Gi"},
-            },
-            "volumeMounts": [{"name": SCRATCH, "mountPath": SCRATCH_PATH}],
-            "securityContext": {
-                "runAsUser": ZENML_USER,
-                "allowPrivilegeEscalation": false,
-                "capabilities": {"drop": ["ALL"]},
-            },
-        })
+        });
+        of_zenml("zenml", image, env, runs)
     }
 
     /// A container that serves on for so long when its pod is to end. Where the next pod waits for the end

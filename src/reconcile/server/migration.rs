@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    children::{SCRATCH, SCRATCH_PATH, ZENML_USER, home},
+    children::{SCRATCH, of_zenml},
     database,
     environment::Environment,
 };
@@ -223,20 +223,21 @@ impl Situation<'_> {
         self.server.spec.database.kind == DatabaseType::Sqlite
     }
 
+    /// The image of before, for pods that cannot just be left as they are.
+    fn before(self, kept: &Migration) -> Option<String> {
+        let fits = kept.fits.as_ref().filter(|_| self.is_sqlite())?;
+        Some(fits.image.clone())
+    }
+
     /// Nothing about the pods changes but that they end first, where they must.
     fn meanwhile(self, waits: &str, kept: Migration) -> Migration {
-        let drains = self.is_sqlite();
         let message = format!(
             "{waits}; see kubectl logs job/{}",
             self.server.migration_name()
         );
         Migration {
-            image: kept
-                .fits
-                .as_ref()
-                .filter(|_| drains)
-                .map(|it| it.image.clone()),
-            drains,
+            image: self.before(&kept),
+            drains: self.is_sqlite(),
             waits: Some(Verdict::Waiting {
                 reason: reason::MIGRATING,
                 message: message.clone(),
@@ -367,11 +368,7 @@ impl Situation<'_> {
             None => told(self.server).unwrap_or_else(|| failure(self.server, report)),
         };
         Migration {
-            image: kept
-                .fits
-                .as_ref()
-                .filter(|_| self.is_sqlite())
-                .map(|it| it.image.clone()),
+            image: self.before(&kept),
             waits: Some(Verdict::Stalled {
                 reason: reason::MIGRATION_FAILED,
                 message: message.clone(),
@@ -480,8 +477,8 @@ impl Situation<'_> {
     }
 
     fn pod_template(self, image: &str, labels: &Value) -> Value {
-        let home = home();
-        let env = home.iter().chain(&self.environment.variables);
+        let runs = json!({"command": ["python3"], "args": self.arguments()});
+        let env = &self.environment.variables;
         let mut template = json!({
             "metadata": {"labels": labels},
             "spec": {
@@ -495,23 +492,7 @@ impl Situation<'_> {
                     "seccompProfile": {"type": "RuntimeDefault"},
                 },
                 "volumes": [{"name": SCRATCH, "emptyDir": {}}],
-                "containers": [{
-                    "name": "migration",
-                    "image": image,
-                    "command": ["python3"],
-                    "args": self.arguments(),
-                    "env": env.collect::<Vec<_>>(),
-                    "resources": {
-                        "requests": {"cpu": "100m", "memory": "512Mi"},
-                        "limits": {"memory": "2Gi"},
-                    },
-                    "volumeMounts": [{"name": SCRATCH, "mountPath": SCRATCH_PATH}],
-                    "securityContext": {
-                        "runAsUser": ZENML_USER,
-                        "allowPrivilegeEscalation": false,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
-                }],
+                "containers": [of_zenml("migration", image, env, runs)],
             },
         });
         if let Some((claim, _)) = database::wanted(self.server) {
