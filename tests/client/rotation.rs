@@ -109,8 +109,7 @@ async fn fifty_rotations_fail_no_login() -> Result<()> {
             tally.over.store(true, Ordering::Relaxed);
             anyhow::Ok(())
         };
-        let (done, clients) = tokio::join!(rotations, try_join_all(clients));
-        done.and(clients.map(drop))?;
+        tokio::try_join!(rotations, try_join_all(clients))?;
         let refused = tally.refused.lock().unwrap().clone();
         let logins: usize = tally.all().iter().sum();
         println!(

@@ -132,13 +132,9 @@ async fn f19_j19_rotations_of_the_signing_key_refuse_no_token_and_a_revocation_d
             tally.over.store(true, Ordering::Relaxed);
             anyhow::Ok(current)
         };
-        let stop = async {
-            let done = rotations.await;
-            tally.over.store(true, Ordering::Relaxed);
-            done
-        };
-        let (current, clients) = tokio::join!(stop, try_join_all(clients));
-        let (current, firsts) = (current?, clients?.remove(0));
+        // Whichever fails ends it: who waits for the others would wait for ever.
+        let (current, mut clients) = tokio::try_join!(rotations, try_join_all(clients))?;
+        let firsts = clients.remove(0);
         let refused = tally.refused.lock().unwrap().clone();
         let asked = tally.asked.load(Ordering::Relaxed);
         println!(

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use futures::FutureExt;
 use k8s_openapi::{
     NamespaceResourceScope, api::core::v1::ConfigMap,
@@ -30,6 +30,9 @@ use zenop_cluster::{
 };
 
 use super::{Launch, Log, Operator, PATIENCE, helm, helm::Helm, watch::Watch};
+
+/// What no test takes, however busy the machine is: one that waits for ever is to say so while somebody listens.
+const STORY: Duration = Duration::from_mins(15);
 
 /// Where a test works.
 pub struct Site {
@@ -72,9 +75,11 @@ where
         logs: Mutex::default(),
     };
     // Boxed: in a test's future, of which there may be many at once, there is little room.
-    let ended = AssertUnwindSafe(Box::pin(test(&site)));
-    let ended = ended.catch_unwind().await;
-    let ended = ended.map(|ended| ended.and_then(|()| site.watch.verdict()));
+    let ended = AssertUnwindSafe(Box::pin(test(&site))).catch_unwind();
+    let ended = match timeout(STORY, ended).await {
+        Ok(ended) => ended.map(|ended| ended.and_then(|()| site.watch.verdict())),
+        Err(_) => Ok(Err(anyhow!("not at its end after {STORY:?}"))),
+    };
     if !matches!(ended, Ok(Ok(()))) {
         eprintln!("{}", site.tell().await);
     }
