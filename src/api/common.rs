@@ -63,6 +63,8 @@ pub mod annotation {
     pub const FINGERPRINTS: &str = "zenop.dev/fingerprints";
     /// On a server's pods: differs where what is secret in the ZenML server's environment differs.
     pub const ENVIRONMENT: &str = "zenop.dev/environment";
+    /// On a server's Deployment: the template of its pods, and what that was made of.
+    pub const REVISION: &str = "zenop.dev/revision";
     /// On the Job of a migration: the image and the database that it brings together, as a hash.
     pub const MIGRATION_FITS: &str = "zenop.dev/migration-fits";
     /// On it: what makes another try worth while, as a hash.
@@ -111,6 +113,9 @@ pub mod condition {
     pub const AVAILABLE: &str = "Available";
     /// The ZenML server's database fits its image.
     pub const MIGRATION_SUCCEEDED: &str = "MigrationSucceeded";
+    /// The pods are not as this release of zenop or the spec would have them, as `update.policy` wants it.
+    /// Present only then.
+    pub const UPDATE_AVAILABLE: &str = "UpdateAvailable";
     /// What leads to the server from outside its cluster was taken up there. Present where there
     /// is something.
     pub const EXPOSED: &str = "Exposed";
@@ -236,6 +241,8 @@ pub mod reason {
     pub const MIGRATION_FAILED: &str = "MigrationFailed";
     /// The ZenML server's database has its image's schema.
     pub const MIGRATED: &str = "Migrated";
+    /// `update.policy` leaves the pods as they are.
+    pub const HELD_BACK: &str = "HeldBack";
     /// The cluster does not have a kind that the spec asks for.
     pub const KIND_MISSING: &str = "KindMissing";
     /// The Ingress has no address: nobody took it up.

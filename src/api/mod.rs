@@ -18,6 +18,7 @@ mod server;
 mod service_account;
 mod signing;
 mod template;
+mod update;
 mod user;
 
 pub use api_key::{
@@ -66,6 +67,7 @@ pub use service_account::{
     KeyCount, ZenServiceAccount, ZenServiceAccountSpec, ZenServiceAccountStatus,
 };
 pub use signing::{Jwt, SigningKeyState, SigningKeyStatus};
+pub use update::{Update, UpdatePolicy};
 pub use user::{
     ActivationStatus, ExternalPerson, LoginMethod, PasswordFrom, UserActivation, ZenUser,
     ZenUserSpec, ZenUserStatus,

@@ -17,6 +17,7 @@ use super::{
     network::NetworkGuard,
     pod_template::PodTemplate,
     signing::{Jwt, SigningKeyStatus},
+    update::Update,
 };
 
 /// One server that ZenML clients connect to.
@@ -145,6 +146,10 @@ pub struct ZenServerSpec {
     /// How the database follows the image.
     #[serde(default)]
     pub migration: Migration,
+
+    /// When the pods follow the spec, and a new release of zenop.
+    #[serde(default)]
+    pub update: Update,
 
     /// What is added to the pods.
     #[serde(default)]
@@ -691,7 +696,7 @@ pub struct ZenServerStatus {
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
 
-    /// Ready, Reconciling, Stalled, Available, Exposed, Conflict, ReferencesResolved, `MigrationSucceeded`, Insecure,
+    /// Ready, Reconciling, Stalled, Available, Exposed, Conflict, ReferencesResolved, `MigrationSucceeded`, `UpdateAvailable`, Insecure,
     /// `EncryptionAtRestUnknown`.
     #[serde(default)]
     #[schemars(schema_with = "conditions")]
@@ -720,6 +725,12 @@ pub struct ZenServerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub version: Option<String>,
+
+    /// Which template its pods have, as a hash: the one in the Deployment's annotation
+    /// `zenop.dev/revision`, unless somebody else changed that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub template_revision: Option<String>,
 
     /// Pods that exist.
     #[serde(default)]
@@ -840,6 +851,7 @@ impl Default for ZenServerStatus {
             internal_url: None,
             connection_ref: None,
             version: None,
+            template_revision: None,
             replicas: 0,
             ready_replicas: 0,
             selector: None,

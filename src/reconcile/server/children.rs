@@ -10,7 +10,9 @@ use kube::{ResourceExt, core::ApiResource};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::{Settings, database, environment::Environment, migration::Migration};
+use super::{
+    Settings, database, environment::Environment, migration::Migration, revision::Revision,
+};
 use crate::{
     api::{DatabaseType, GROUP, SecretKeyRef, ZenServer, annotation, label},
     auth::{
@@ -211,13 +213,13 @@ pub(super) struct Parts<'a> {
 
 impl Parts<'_> {
     /// The fields that we own of a child of a kind.
-    pub(super) fn body(&self, kind: &str) -> Value {
+    pub(super) fn body(&self, kind: &str, revision: &Revision) -> Value {
         match kind {
             "ServiceAccount" => with_labels(json!({"automountServiceAccountToken": false})),
             "Role" => self.role(),
             "RoleBinding" => self.role_binding(),
             "Service" => self.service(),
-            _ => self.deployment(),
+            _ => self.deployment(revision),
         }
     }
 
@@ -270,7 +272,7 @@ impl Parts<'_> {
         }}))
     }
 
-    fn deployment(&self) -> Value {
+    fn deployment(&self, revision: &Revision) -> Value {
         // A file has one writer.
         let strategy = match self.has_file() {
             true => json!({"type": "Recreate"}),
@@ -281,7 +283,7 @@ impl Parts<'_> {
         let mut spec = json!({
             "selector": {"matchLabels": self.server.pod_labels()},
             "strategy": strategy,
-            "template": self.pod_template(),
+            "template": revision.template,
         });
         let replicas = match self.server.spec.suspend || self.migration.drains {
             true => Some(0),
@@ -290,7 +292,12 @@ impl Parts<'_> {
         if let (Some(replicas), Value::Object(fields)) = (replicas, &mut spec) {
             fields.insert("replicas".into(), replicas.into());
         }
-        with_labels(json!({"spec": spec}))
+        let mut body = with_labels(json!({"spec": spec}));
+        if let Some(Value::Object(metadata)) = body.get_mut("metadata") {
+            let revision = json!({(annotation::REVISION): revision.text()});
+            metadata.insert("annotations".into(), revision);
+        }
+        body
     }
 
     /// Whether the database is a file of the pod's.
@@ -299,7 +306,8 @@ impl Parts<'_> {
         spec.image.is_some() && spec.database.kind == DatabaseType::Sqlite
     }
 
-    fn pod_template(&self) -> Value {
+    /// What the pods are like, as this release makes them.
+    pub(super) fn pod_template(&self) -> Value {
         let mut labels = self.server.pod_labels();
         labels.insert(label::COMPONENT.into(), "sidecar".into());
         let mut template = json!({
@@ -403,7 +411,7 @@ impl Parts<'_> {
         container
     }
 
-    fn client_secret(&self) -> Option<&SecretKeyRef> {
+    pub(super) fn client_secret(&self) -> Option<&SecretKeyRef> {
         self.server.client_secret().filter(|_| self.provides_secret)
     }
 

@@ -55,6 +55,8 @@ pub(super) struct Situation<'a> {
     pub job: Option<&'a Live>,
     /// The pods of the server and of the Job; read while the database does not fit.
     pub pods: &'a [Live],
+    /// Whether the database is left as it is until `update.trigger` says otherwise.
+    pub is_held: bool,
     pub now: Timestamp,
 }
 
@@ -215,6 +217,7 @@ impl Situation<'_> {
                 Some(end) => self.ended(image, job, end, kept),
             },
             None if is_recorded(self.server) => self.fitting(image, kept),
+            None if self.is_held => self.held(image, kept),
             None => self.start(image, kept),
         }
     }
@@ -264,6 +267,17 @@ impl Situation<'_> {
         }
     }
 
+    /// Database and pods go on as they are.
+    fn held(self, image: &str, kept: Migration) -> Migration {
+        let before = kept.fits.as_ref().map(|fits| fits.image.clone());
+        let message = format!("another update.trigger brings the database to {image}");
+        Migration {
+            image: before.or_else(|| Some(image.to_owned())),
+            fact: Some(fact(true, reason::HELD_BACK, message)),
+            ..kept
+        }
+    }
+
     fn ended(self, image: &str, job: &Seen<'_>, end: End, kept: Migration) -> Migration {
         let wanted = fits(self.server, image);
         let finished = Time(end.at);
@@ -279,6 +293,9 @@ impl Situation<'_> {
         };
         if kept.fits.as_ref().is_some_and(|it| it.fits == wanted) {
             return self.tidied(image, job, end, kept);
+        }
+        if self.is_held {
+            return self.held(image, kept);
         }
         let is_same = job.fits == wanted && job.attempt == self.attempt(&wanted);
         let was_begun = is_known || report.was_begun();

@@ -12,6 +12,7 @@ mod front;
 mod kept;
 mod migration;
 pub mod readable;
+mod revision;
 mod sealing;
 mod signing;
 mod surroundings;
@@ -27,6 +28,7 @@ use self::{
     children::{AuthSecret, Parts, auth_secret_resource, resources},
     environment::{Environment, Making},
     migration::{Migration, Situation as Migrating},
+    revision::Revision,
     sealing::Kept,
     signing::{Situation, Turn},
     surroundings::Surroundings,
@@ -97,6 +99,8 @@ pub struct Valid {
     environment: Environment,
     volume: Option<Live>,
     migration: Migration,
+    /// What the pods are made from.
+    revision: Option<Revision>,
     forgotten: Vec<String>,
     /// The message, if the secret for the provider may not be used.
     withheld: Option<String>,
@@ -233,11 +237,13 @@ impl Reconciled for ZenServer {
             now,
         };
         let environment = making.environment();
+        let revision = Revision::of(self, deployment(&seen.rest));
         let migrating = Migrating {
             server: self,
             environment: &environment,
             job: seen.migration.as_ref(),
             pods: &seen.pods,
+            is_held: revision::is_held(self, revision.as_ref()),
             now,
         };
         let migration = migrating.turn();
@@ -254,6 +260,7 @@ impl Reconciled for ZenServer {
             environment,
             volume: seen.volume,
             migration,
+            revision,
             forgotten: seen.forgotten,
             withheld: withheld(self, seen.client_secret.as_ref()),
             rest: seen.rest,
@@ -278,7 +285,8 @@ impl Reconciled for ZenServer {
             migration: &valid.migration,
             spreads: pods.spread(&valid.server),
         };
-        let rest = valid.rest(&parts);
+        let update = revision::turn(&parts, valid.revision.take());
+        let rest = valid.rest(&parts, &update.revision);
         let pods = pods.after(&valid.server, &rest);
         let lost = sealing.lost;
         let verdict = lost.unwrap_or_else(|| valid.verdict(&pods, around.lacks.as_deref()));
@@ -289,6 +297,7 @@ impl Reconciled for ZenServer {
             sealing: sealing.status,
             ..valid.status(&parts, &pods, &auth)
         };
+        let status = update.told(&valid.server, &rest, status);
         let forgotten = valid.without_forgotten();
         let kept = kept::secret(&valid.server, &auth.child, valid.kept.take());
         let mut children = vec![auth.child, valid.passwords()];
@@ -328,7 +337,7 @@ impl Reconciled for ZenServer {
                 .collect(),
             restarts: Vec::new(),
             verdict,
-            facts: valid.facts(&pods, insecure, around.fact),
+            facts: valid.facts(&pods, [insecure, around.fact, update.fact]),
             notes,
             deadline: [
                 look,
@@ -502,7 +511,7 @@ struct Secrets {
 impl Valid {
     /// What the server is made of besides Secrets. Its pods stay as they are while something is missing
     /// that they are made of, or their database is not ready for them.
-    fn rest(&self, parts: &Parts<'_>) -> Vec<Child> {
+    fn rest(&self, parts: &Parts<'_>, revision: &Revision) -> Vec<Child> {
         let has_no_image = self.server.spec.image.is_some() && self.migration.image.is_none();
         let waits = self.environment.waits.is_some() || has_no_image;
         let rest = self.rest.iter();
@@ -510,7 +519,7 @@ impl Valid {
         let child = |(resource, live): &(ApiResource, Option<Live>)| Child {
             resource: resource.clone(),
             name: self.server.name_any(),
-            body: parts.body(&resource.kind),
+            body: parts.body(&resource.kind, revision),
             live: live.clone(),
             create_only: false,
             adopts: false,
@@ -526,16 +535,14 @@ impl Valid {
         children::passwords_secret(&name, self.passwords.clone())
     }
 
-    fn facts(&self, pods: &Pods, insecure: Option<Fact>, exposed: Option<Fact>) -> Vec<Fact> {
+    fn facts(&self, pods: &Pods, others: [Option<Fact>; 3]) -> Vec<Fact> {
         let all = [
             Some(pods.available()),
-            insecure,
             unknown_at_rest(&self.settings),
             self.environment.fact.clone(),
             self.migration.fact.clone(),
-            exposed,
         ];
-        all.into_iter().flatten().collect()
+        all.into_iter().chain(others).flatten().collect()
     }
 
     /// What stood for the passwords of users who are no more goes.
@@ -624,7 +631,6 @@ impl Valid {
             connection_ref: Some(LocalRef {
                 name: self.server.connection_name(),
             }),
-            version: Some(self.settings.version.clone()),
             replicas: pods.there,
             ready_replicas: pods.ready,
             selector: Some(parts.selector()),
@@ -641,6 +647,13 @@ impl Valid {
             ..ZenServerStatus::default()
         }
     }
+}
+
+/// The Deployment among what a server is made of, if it is there.
+fn deployment(rest: &[(ApiResource, Option<Live>)]) -> Option<&Live> {
+    let mut rest = rest.iter();
+    let deployment = rest.find(|(resource, _)| resource.kind == "Deployment");
+    deployment?.1.as_ref()
 }
 
 fn drawn(fresh: &mut impl Fresh) -> Zeroizing<[u8; 32]> {
@@ -689,9 +702,7 @@ struct Pods {
 
 impl Pods {
     fn of(rest: &[(ApiResource, Option<Live>)]) -> Self {
-        let mut rest = rest.iter();
-        let deployment = rest.find(|(resource, _)| resource.kind == "Deployment");
-        let Some((_, Some(live))) = deployment else {
+        let Some(live) = deployment(rest) else {
             return Self::default();
         };
         let number = |path: &str| {

@@ -32,5 +32,6 @@ mod sealed;
 mod secrets;
 mod surroundings;
 mod unused;
+mod update;
 mod users;
 mod validity;

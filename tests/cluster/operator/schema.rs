@@ -541,6 +541,7 @@ async fn defaults_are_as_documented_and_a_new_object_says_that_nothing_was_obser
             "sealing": {"rotateEvery": "8760h"}, "podTemplate": {}, "suspend": false,
             "database": {"type": "SQLite"}, "migration": migration,
             "expose": {"mode": "None"}, "tls": {"mode": "None"}, "networkPolicy": {"enabled": true},
+            "update": {"policy": "OnSpecChange"},
         });
         ensure!(spec(&object) == defaults, "{:?}", object.data);
         let some = set(server("some"), "auth", json!({"tokenTTL": "2h"}));

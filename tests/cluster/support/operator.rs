@@ -28,6 +28,8 @@ pub struct Launch {
     pub lease_namespace: String,
     pub lease: String,
     pub identity: String,
+    /// The image of the servers' pods.
+    pub image: String,
     /// `RUST_LOG`.
     pub log: String,
     /// More arguments. They come last, so they win over ours.
@@ -69,7 +71,7 @@ impl Launch {
     pub fn start(&self) -> Result<Operator> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_zenop"));
         command
-            .args(["operator", "--image", "registry.invalid/zenop:test"])
+            .args(["operator", "--image", &self.image])
             .args(["--admin-listen", "127.0.0.1:0"])
             .args(
                 self.watch

@@ -156,6 +156,7 @@ impl Site {
             lease_namespace: self.name().to_owned(),
             lease: "zenop".to_owned(),
             identity: "zenop".to_owned(),
+            image: "registry.invalid/zenop:test".to_owned(),
             log: "warn,zenop=debug".to_owned(),
             arguments: Vec::new(),
         }
