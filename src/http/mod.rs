@@ -28,6 +28,7 @@ mod serve;
 mod session;
 mod slow;
 mod slow_work;
+mod tls;
 mod token_cache;
 mod upstream;
 
@@ -50,7 +51,8 @@ pub use access::{Access, Caller};
 pub use error::Refusal;
 pub use outside::{MAX_ANSWER, Nowhere, Outside, Unreachable};
 pub use router::{Route, routes};
-pub use serve::{Limits, serve};
+pub use serve::{Limits, serve, serve_tls};
+pub use tls::{BadCertificate, Certificate};
 pub use upstream::Upstream;
 
 use crate::store::{DeviceRegistrar, Registrar, Settings, Store, Unavailable, Vault, View};

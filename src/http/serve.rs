@@ -8,39 +8,34 @@
 //!   body as chunked, and ends the connection with the answer, which RFC 9112 (6.1) allows. The
 //!   length is gone when a service sees the headers, so we cannot refuse it with 400.
 
-use std::{
-    future::Future,
-    io,
-    net::SocketAddr,
-    pin::{Pin, pin},
-    sync::Arc,
-    time::Duration,
-};
+use std::{error::Error, future::Future, io, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, http::Request};
 use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulShutdown, Watcher},
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{sleep, timeout},
 };
 use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
-use super::extract::Peer;
+use super::{extract::Peer, tls::Certificate};
 
 /// What a client may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// How many connections at once. More wait to be accepted.
     pub connections: usize,
-    /// How long a request's head may take to come. A connection that waits for its next request
-    /// longer than that is closed, too.
+    /// How long a request's head may take to come, and a TLS handshake. A connection that waits for
+    /// its next request longer than that is closed, too.
     pub head_time: Duration,
     /// How long a request's head may be, in bytes.
     pub head_bytes: usize,
@@ -70,6 +65,28 @@ pub async fn serve(
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) {
+    accept(listener, None, router, limits, shutdown).await;
+}
+
+/// The same over TLS. Each connection is shown the certificate of its time; those that are open go
+/// on when it is replaced.
+pub async fn serve_tls(
+    listener: TcpListener,
+    certificate: watch::Receiver<Certificate>,
+    router: Router,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) {
+    accept(listener, Some(certificate), router, limits, shutdown).await;
+}
+
+async fn accept(
+    listener: TcpListener,
+    certificate: Option<watch::Receiver<Certificate>>,
+    router: Router,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) {
     let mut shutdown = pin!(shutdown);
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(limits.connections));
@@ -82,10 +99,15 @@ pub async fn serve(
             Some(_) = tasks.join_next() => {}
             (place, accepted) = next => match accepted {
                 Ok((stream, peer)) => {
-                    let connection = connection(stream, peer, router.clone(), limits);
-                    let watched = graceful.watch(connection);
+                    let service = Addressed {
+                        router: TowerToHyperService::new(router.clone()),
+                        peer: Peer(peer.ip()),
+                    };
+                    let acceptor = certificate.as_ref().map(|now| now.borrow().acceptor());
+                    let watcher = graceful.watcher();
                     tasks.spawn(async move {
-                        if let Err(error) = watched.await {
+                        let driven = drive(stream, acceptor, service, limits, watcher);
+                        if let Err(error) = driven.await {
                             debug!(%error, "a connection ended early");
                         }
                         drop(place);
@@ -105,9 +127,6 @@ pub async fn serve(
     tasks.shutdown().await;
 }
 
-type Io = TokioIo<Pin<Box<TimeoutStream<TcpStream>>>>;
-type Connection = http1::Connection<Io, Addressed>;
-
 /// The router, told with each request which address the connection is from.
 struct Addressed {
     router: TowerToHyperService<Router>,
@@ -125,25 +144,45 @@ impl Service<Request<Incoming>> for Addressed {
     }
 }
 
-/// One connection, ready to be driven.
-fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits: Limits) -> Connection {
+/// Drives one connection to its end. It has its place from before the handshake on.
+async fn drive(
+    stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    service: Addressed,
+    limits: Limits,
+    watcher: Watcher,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "a connection is delayed");
     }
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write_time));
+    let stream = Box::pin(stream);
+    match acceptor {
+        None => watcher.watch(connection(stream, service, limits)).await?,
+        Some(acceptor) => {
+            let stream = timeout(limits.head_time, acceptor.accept(stream)).await??;
+            watcher.watch(connection(stream, service, limits)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// One connection, ready to be driven.
+fn connection<S>(
+    stream: S,
+    service: Addressed,
+    limits: Limits,
+) -> http1::Connection<TokioIo<S>, Addressed>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_time)
         // What was read and does not make a head yet is bounded by this, and by nothing else.
         .max_buf_size(limits.head_bytes)
-        .serve_connection(
-            TokioIo::new(Box::pin(stream)),
-            Addressed {
-                router: TowerToHyperService::new(router),
-                peer: Peer(peer.ip()),
-            },
-        )
+        .serve_connection(TokioIo::new(stream), service)
 }
 
 async fn place(places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {

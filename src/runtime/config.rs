@@ -151,6 +151,15 @@ pub struct SidecarConfig {
     #[arg(long)]
     pub upstream: Option<String>,
 
+    /// The file with the certificate that clients are shown, and those of whoever signed it. It is
+    /// read again when it changes. Default: none, and clients are served plain http.
+    #[arg(long, requires = "tls_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+
+    /// The file with the certificate's key.
+    #[arg(long, requires = "tls_cert_file")]
+    pub tls_key_file: Option<PathBuf>,
+
     /// Where clients are served.
     #[arg(long, default_value = "[::]:8080")]
     pub listen: SocketAddr,

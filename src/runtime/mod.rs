@@ -1,6 +1,7 @@
 //! The composition root: alone in knowing arguments, environment, clock, entropy and sockets.
 
 mod admin;
+mod certificate;
 pub mod clock;
 mod config;
 mod kubernetes;

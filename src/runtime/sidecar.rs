@@ -7,7 +7,9 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use super::{
-    admin, clock,
+    admin,
+    certificate::Files,
+    clock,
     config::SidecarConfig,
     kubernetes::{Clients, clients},
     outside::Web,
@@ -16,7 +18,7 @@ use super::{
 };
 use crate::{
     auth::scheme::{DEFAULT_USER, Scheme},
-    http::{App, Ground, Limits, Options, Upstream, serve},
+    http::{App, Ground, Limits, Options, Upstream, serve, serve_tls},
     store::{
         Store,
         kube::{KubeDevices, KubeRegistrar, KubeStore, ServerName},
@@ -26,6 +28,11 @@ use crate::{
 /// Runs until asked to stop: then takes no new connection, and ends what is under way.
 pub async fn run(config: SidecarConfig) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
+    let files = config.tls_cert_file.zip(config.tls_key_file);
+    let certificate = match files.map(|(certificate, key)| Files { certificate, key }) {
+        Some(files) => Some(files.follow().await?),
+        None => None,
+    };
     let Clients { watching, calling } = clients().await?;
     let store = KubeStore::new(clock::monotonic, clock::now);
     let server = ServerName {
@@ -65,7 +72,11 @@ pub async fn run(config: SidecarConfig) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listening for clients on {}", config.listen))?;
     tracing::info!(address = %listener.local_addr()?, "serving");
-    serve(listener, app.router(), Limits::default(), shutdown.wait()).await;
+    let (router, limits, end) = (app.router(), Limits::default(), shutdown.wait());
+    match certificate {
+        Some(certificate) => serve_tls(listener, certificate, router, limits, end).await,
+        None => serve(listener, router, limits, end).await,
+    }
     Ok(())
 }
 

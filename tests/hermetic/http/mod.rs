@@ -26,6 +26,7 @@ mod secrets;
 mod slow;
 mod sockets;
 mod timing;
+mod tls;
 mod tokens;
 mod transport;
 mod upstream;
