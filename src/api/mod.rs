@@ -10,6 +10,7 @@ mod duration;
 mod elsewhere;
 mod expose;
 mod network;
+mod placement;
 mod pod_template;
 mod record;
 mod reference;
@@ -19,6 +20,7 @@ mod service_account;
 mod signing;
 mod template;
 mod user;
+mod volumes;
 
 pub use api_key::{
     Consumer, ConsumerKind, ConsumerStatus, Delivery, DeliveryMode, DeliveryStatus, KeyGeneration,
@@ -49,6 +51,11 @@ pub use expose::{
     Expose, ExposeMode, GatewayFront, IngressFront, IssuerRef, ParentRef, Tls, TlsMode,
 };
 pub use network::{Egress, NetworkGuard};
+pub use placement::{
+    Affinity, Amount, NodeAffinity, NodeExpression, NodeOperator, NodeSelector, NodeTerm,
+    PodAffinity, PodLabels, PodTerm, PreferredNodes, PreferredPods, Resources, TaintEffect,
+    Toleration, TolerationOperator, TopologySpread, Unsatisfiable,
+};
 pub use pod_template::{PodTemplate, Variable};
 pub use record::Record;
 pub use reference::reference;
@@ -69,4 +76,8 @@ pub use signing::{Jwt, SigningKeyState, SigningKeyStatus};
 pub use user::{
     ActivationStatus, ExternalPerson, LoginMethod, PasswordFrom, UserActivation, ZenUser,
     ZenUserSpec, ZenUserStatus,
+};
+pub use volumes::{
+    ClaimVolume, ConfigMapVolume, ContainerPort, EmptyDir, EntryFile, ExtraContainer,
+    PlainVariable, PodVolume, SecretVolume, VolumeMount,
 };
