@@ -34,6 +34,8 @@ pub mod label {
     pub const PART_OF: &str = "app.kubernetes.io/part-of";
     /// On a Secret: the ZenServer that may show it to its OIDC provider.
     pub const CLIENT_SECRET_OF: &str = "zenop.dev/client-secret-of";
+    /// On a Secret or PersistentVolumeClaim: the ZenServer whose pods may mount it.
+    pub const VOLUME_OF: &str = "zenop.dev/volume-of";
     /// UID of the custom resource that the object was made for.
     pub const OWNER_UID: &str = "zenop.dev/owner-uid";
     /// Hash of what we last asked for, so that a field we no longer set is noticed.
@@ -219,6 +221,8 @@ pub mod reason {
     pub const PLAIN_PROVIDER: &str = "PlainProvider";
     /// The Secret of `auth.external.clientSecretFrom` is not there, or not released to the server.
     pub const CLIENT_SECRET_NOT_RELEASED: &str = "ClientSecretNotReleased";
+    /// Something that the pods are to mount is not there, or its owner did not release it to the server.
+    pub const VOLUME_NOT_RELEASED: &str = "VolumeNotReleased";
     /// The server logs nobody in in this way.
     pub const METHOD_NOT_ACCEPTED: &str = "MethodNotAccepted";
     /// An older user of this server is the same person of the provider.

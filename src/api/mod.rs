@@ -10,6 +10,7 @@ mod duration;
 mod elsewhere;
 mod expose;
 mod network;
+mod placement;
 mod pod_template;
 mod record;
 mod reference;
@@ -20,6 +21,7 @@ mod signing;
 mod template;
 mod update;
 mod user;
+mod volumes;
 
 pub use api_key::{
     Consumer, ConsumerKind, ConsumerStatus, Delivery, DeliveryMode, DeliveryStatus, KeyGeneration,
@@ -50,6 +52,11 @@ pub use expose::{
     Expose, ExposeMode, GatewayFront, IngressFront, IssuerRef, ParentRef, Tls, TlsMode,
 };
 pub use network::{Egress, NetworkGuard};
+pub use placement::{
+    Affinity, Amount, NodeAffinity, NodeExpression, NodeOperator, NodeSelector, NodeTerm,
+    PodAffinity, PodLabels, PodTerm, PreferredNodes, PreferredPods, Resources, TaintEffect,
+    Toleration, TolerationOperator, TopologySpread, Unsatisfiable,
+};
 pub use pod_template::{PodTemplate, Variable};
 pub use record::Record;
 pub use reference::reference;
@@ -71,4 +78,8 @@ pub use update::{Update, UpdatePolicy};
 pub use user::{
     ActivationStatus, ExternalPerson, LoginMethod, PasswordFrom, UserActivation, ZenUser,
     ZenUserSpec, ZenUserStatus,
+};
+pub use volumes::{
+    ClaimVolume, ConfigMapVolume, ContainerPort, EmptyDir, EntryFile, ExtraContainer,
+    PlainVariable, PodVolume, SecretVolume, VolumeMount,
 };

@@ -45,6 +45,7 @@ use super::{
     validation = ("self.spec.tls.mode == 'None' || self.spec.expose.mode != 'Gateway'", "with a Gateway TLS ends at its listener: say the certificate there, and leave tls.mode None"),
     validation = ("self.spec.tls.mode == 'None' || self.spec.expose.mode != 'None'", "TLS ends at the front door: tls.mode needs expose.mode Ingress; pods and Service speak plain http"),
     validation = ("has(self.spec.image) || !has(self.spec.podTemplate.env) || size(self.spec.podTemplate.env) == 0", "podTemplate.env is the environment of the ZenML server: it needs image"),
+    validation = PodTemplate::NEEDS_IMAGE,
     validation = ("!has(self.spec.image) || self.spec.database.type != 'SQLite' || !has(self.spec.replicas) || self.spec.replicas <= 1", "SQLite allows one replica"),
     validation = ("self.spec.migration.backup != 'Database' || self.spec.database.type == 'MySQL'", "migration.backup: Database needs database.type: MySQL"),
     doc = "ZenServer is one server that ZenML clients connect to: a Deployment behind a Service, and the Secret with its signing keys.",
@@ -152,8 +153,9 @@ pub struct ZenServerSpec {
     pub update: Update,
 
     /// What is added to the pods.
+    // Boxed: it is large and mostly empty, and servers are passed around by value.
     #[serde(default)]
-    pub pod_template: PodTemplate,
+    pub pod_template: Box<PodTemplate>,
 }
 
 /// How the key is replaced that values are sealed for. What was sealed for an earlier one can be read

@@ -477,7 +477,9 @@ fn holds(live: &Value, wanted: &Value) -> bool {
                 .iter()
                 .all(|(name, value)| match (live.get(name), name.as_str()) {
                     // Lists by name, to which others may add.
-                    (Some(live), "ownerReferences" | "containers" | "ports") if is_named(value) => {
+                    (Some(live), "ownerReferences" | "containers" | "initContainers" | "ports")
+                        if is_named(value) =>
+                    {
                         contains_each(live, value)
                     }
                     (Some(live), _) => holds(live, value),

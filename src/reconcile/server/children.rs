@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::{
-    Settings, database, environment::Environment, migration::Migration, revision::Revision,
+    Settings, database, environment::Environment, migration::Migration, overlay, revision::Revision,
 };
 use crate::{
     api::{DatabaseType, GROUP, SecretKeyRef, ZenServer, annotation, label},
@@ -39,6 +39,11 @@ const GRACE: i64 = 30;
 /// The volume, and the file in it, with what the server proves itself with at its provider.
 const CLIENT_SECRET: &str = "client-secret";
 const MOUNT: &str = "/var/run/zenop/provider";
+
+/// The volume of what the sidecar proves itself with at the API server, and where a client in a cluster
+/// looks for that.
+const API_ACCESS: &str = "api-access";
+const API_ACCESS_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// The volume of the ZenML server's home, and where it is.
 pub(super) const SCRATCH: &str = "scratch";
@@ -199,6 +204,19 @@ pub(super) fn push(body: &mut Value, list: &str, item: Value) {
     }
 }
 
+/// What a client in a cluster proves itself with, as the API server adds it to pods that do not say
+/// otherwise, for each of their containers. The kubelet renews the token.
+fn api_access() -> Value {
+    let namespace = json!({"fieldPath": "metadata.namespace", "apiVersion": "v1"});
+    json!({"name": API_ACCESS, "projected": {"sources": [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+        {"configMap": {
+            "name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}],
+        }},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": namespace}]}},
+    ]}})
+}
+
 /// A server and what is set for all of them.
 pub(super) struct Parts<'a> {
     pub server: &'a ZenServer,
@@ -314,17 +332,24 @@ impl Parts<'_> {
             "metadata": {"labels": labels},
             "spec": {
                 "serviceAccountName": self.server.name_any(),
-                "automountServiceAccountToken": true,
+                // For the sidecar alone, by a volume: the ZenML server has no business with it.
+                "automountServiceAccountToken": false,
                 "enableServiceLinks": false,
                 "terminationGracePeriodSeconds": GRACE,
                 "securityContext": {
                     "runAsNonRoot": true,
                     "seccompProfile": {"type": "RuntimeDefault"},
                 },
+                "volumes": [api_access()],
                 "containers": [self.lingering(self.container(), LINGER)],
             },
         });
-        if self.spreads {
+        let over = &self.server.spec.pod_template;
+        if let Some(said) = overlay::spread(over, &json!(self.server.pod_labels())) {
+            if let Some(Value::Object(spec)) = template.get_mut("spec") {
+                spec.insert("topologySpreadConstraints".into(), said);
+            }
+        } else if self.spreads {
             let over = |key: &str| {
                 json!({
                     "maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway",
@@ -337,28 +362,19 @@ impl Parts<'_> {
             }
         }
         // Left out where there is none, so that no pod of another server is made anew.
-        if let (Some(secret), Some(Value::Object(spec))) =
-            (self.client_secret(), template.get_mut("spec"))
-        {
+        if let Some(secret) = self.client_secret() {
             // Optional: without it nobody logs in at the provider, and all else goes on.
             let volume = json!({"name": CLIENT_SECRET, "secret": {
                 "secretName": secret.name, "optional": true,
                 "items": [{"key": secret.key, "path": CLIENT_SECRET}],
             }});
-            spec.insert("volumes".into(), json!([volume]));
+            push(&mut template, "/spec/volumes", volume);
         }
         if let Some(image) = &self.migration.image {
             let scratch = json!({"name": SCRATCH, "emptyDir": {}});
             let zenml = self.lingering(self.zenml(image), UPSTREAM_LINGER);
             push(&mut template, "/spec/containers", zenml);
-            match template.pointer("/spec/volumes") {
-                Some(_) => push(&mut template, "/spec/volumes", scratch),
-                None => {
-                    if let Some(Value::Object(spec)) = template.get_mut("spec") {
-                        spec.insert("volumes".into(), json!([scratch]));
-                    }
-                }
-            }
+            push(&mut template, "/spec/volumes", scratch);
             if self.has_file() {
                 database::mount(&mut template, 1, &self.server.data_volume_name());
             }
@@ -368,6 +384,7 @@ impl Parts<'_> {
                 meta.insert("annotations".into(), print);
             }
         }
+        overlay::lay(over, overlay::ZENML, &mut template);
         template
     }
 
@@ -398,7 +415,7 @@ impl Parts<'_> {
             "readinessProbe": probe("/upstream/readyz", 5, 3),
             "livenessProbe": probe("/upstream/livez", 15, 5),
         });
-        of_zenml("zenml", image, env, runs)
+        of_zenml(overlay::ZENML, image, env, runs)
     }
 
     /// A container that serves on for so long when its pod is to end. Where the next pod waits for the end
@@ -450,6 +467,9 @@ impl Parts<'_> {
                 "capabilities": {"drop": ["ALL"]},
                 "readOnlyRootFilesystem": true,
             },
+            "volumeMounts": [
+                {"name": API_ACCESS, "mountPath": API_ACCESS_PATH, "readOnly": true},
+            ],
         });
         if self.server.spec.image.is_some() {
             let upstream = format!("--upstream=http://{}", upstream::ADDRESS);
@@ -459,9 +479,7 @@ impl Parts<'_> {
             let mount = json!({"name": CLIENT_SECRET, "mountPath": MOUNT, "readOnly": true});
             let file = format!("--client-secret-file={MOUNT}/{CLIENT_SECRET}");
             push(&mut container, "/args", file.into());
-            if let Value::Object(fields) = &mut container {
-                fields.insert("volumeMounts".into(), json!([mount]));
-            }
+            push(&mut container, "/volumeMounts", mount);
         }
         container
     }

@@ -13,7 +13,10 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::children::{auth_secret_resource, with_labels};
+use super::{
+    children::{auth_secret_resource, with_labels},
+    mounts::Mounts,
+};
 use crate::{
     api::{ZenServer, condition, reason},
     auth::{
@@ -32,8 +35,14 @@ use crate::{
 /// (`MAX_ARG_STRLEN` of execve(2)).
 const MOST_BYTES: usize = 120 * 1024;
 
+/// When to look again at what no watch shows.
+const LATER: SignedDuration = SignedDuration::from_secs(30);
+
 /// When to look again for a value that is about to be written.
 const SOON: SignedDuration = SignedDuration::from_secs(2);
+
+/// What pods mount that others keep: kind, name and content of each.
+pub(super) type Contents<'a> = Vec<(&'a str, &'a str, &'a Value)>;
 
 /// What the environment is made of.
 #[derive(Clone, Copy)]
@@ -44,6 +53,8 @@ pub(super) struct Making<'a> {
     /// None until the server has its auth Secret.
     pub keyring: Option<&'a Keyring>,
     pub live: Option<&'a Live>,
+    /// What else makes the pods anew when it changes.
+    pub mounts: &'a Mounts,
     pub now: Timestamp,
 }
 
@@ -83,6 +94,12 @@ impl Making<'_> {
             };
             return self.held(waits, None);
         };
+        if let Some(waits) = self.mounts.waits(self.server) {
+            return Environment {
+                deadline: self.now.checked_add(LATER).ok(),
+                ..self.held(waits, None)
+            };
+        }
         match self.secret_values(keyring.pepper()) {
             Err(why) => why.environment(self),
             Ok(values) => self.made(uid, keyring.pepper(), &values),
@@ -128,11 +145,14 @@ impl Making<'_> {
             .map(|(name, text)| ((*name).to_owned(), encoded(text)))
             .collect();
         // Base64 has no line end, and a name no colon.
-        let all: Zeroizing<String> = Zeroizing::new(
+        let mut all: Zeroizing<String> = Zeroizing::new(
             data.iter()
                 .map(|(name, text)| format!("{name}:{text}\n"))
                 .collect(),
         );
+        for (kind, name, content) in self.mounts.contents() {
+            all.push_str(&format!("{kind} {name}:{content}\n"));
+        }
         let from_secret = |variable: &str| json!({"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": variable}}});
         let plain = |(name, value): (&str, &str)| json!({"name": name, "value": value});
         let own = upstream::PLAIN.into_iter().map(plain);
@@ -166,7 +186,9 @@ impl Making<'_> {
                     "the ZenML server's environment: each of {count} references leads to a value"
                 ),
             }),
-            deadline: None,
+            deadline: (!self.mounts.is_empty())
+                .then(|| self.now.checked_add(LATER).ok())
+                .flatten(),
             doomed: None,
         }
     }

@@ -15,13 +15,18 @@ use super::{
     children::{SCRATCH, of_zenml},
     database,
     environment::Environment,
+    overlay,
 };
 use crate::{
     api::{
         BackupMethod, DatabaseStatus, DatabaseType, MigrationResult, MigrationStatus, VOLUME_PATH,
         ZenServer, annotation, condition, label, reason,
     },
-    reconcile::plan::{Child, Doomed, Fact, Live, Note, Verdict},
+    reconcile::{
+        Reader,
+        error::CallError,
+        plan::{Child, Doomed, Fact, Live, Note, Verdict},
+    },
 };
 
 /// What the Job runs.
@@ -45,6 +50,19 @@ const DUMP: &str = "zenop-backup";
 /// The kind of the Job.
 pub(super) fn job_resource() -> ApiResource {
     ApiResource::erase::<Job>(&())
+}
+
+/// The Job of a server with a database, if there is one.
+///
+/// # Errors
+/// If the API server does not say.
+pub(super) async fn observe(read: &Reader, server: &ZenServer) -> Result<Option<Live>, CallError> {
+    if server.spec.image.is_none() {
+        return Ok(None);
+    }
+    let namespace = server.namespace().unwrap_or_default();
+    let name = server.migration_name();
+    read.live(&job_resource(), &namespace, &name).await
 }
 
 /// What a decision needs.
@@ -421,7 +439,7 @@ impl Situation<'_> {
             let all = pod.body.pointer("/spec/containers")?.as_array()?;
             let is_zenml = |one: &&Value| {
                 let name = one.get("name").and_then(Value::as_str);
-                name.is_some_and(|name| ["zenml", "migration"].contains(&name))
+                name.is_some_and(|name| [overlay::ZENML, overlay::MIGRATION].contains(&name))
             };
             Some(
                 all.iter()
@@ -447,6 +465,7 @@ impl Situation<'_> {
             migration.allow_downgrade,
             migration.timeout,
             self.environment.print,
+            overlay::of_migration(&self.server.spec.pod_template),
         ]))
     }
 
@@ -509,12 +528,17 @@ impl Situation<'_> {
                     "seccompProfile": {"type": "RuntimeDefault"},
                 },
                 "volumes": [{"name": SCRATCH, "emptyDir": {}}],
-                "containers": [of_zenml("migration", image, env, runs)],
+                "containers": [of_zenml(overlay::MIGRATION, image, env, runs)],
             },
         });
         if let Some((claim, _)) = database::wanted(self.server) {
             database::mount(&mut template, 0, &claim);
         }
+        overlay::lay(
+            &self.server.spec.pod_template,
+            overlay::MIGRATION,
+            &mut template,
+        );
         template
     }
 

@@ -11,6 +11,8 @@ mod environment;
 mod front;
 mod kept;
 mod migration;
+mod mounts;
+mod overlay;
 pub mod readable;
 mod revision;
 mod sealing;
@@ -28,6 +30,7 @@ use self::{
     children::{AuthSecret, Parts, auth_secret_resource, resources},
     environment::{Environment, Making},
     migration::{Migration, Situation as Migrating},
+    mounts::Mounts,
     revision::Revision,
     sealing::Kept,
     signing::{Situation, Turn},
@@ -77,6 +80,7 @@ pub struct Observed {
     /// What the environment refers to.
     leads: Leads,
     values: Delivered,
+    mounts: Mounts,
     /// Read where there is an environment to be made.
     keyring: Option<Arc<Keyring>>,
     /// Users who are no more, by their entries among the passwords.
@@ -151,8 +155,7 @@ impl Reconciled for ZenServer {
             .live(&secret, &namespace, &self.environment_secret_name())
             .await?;
         let texts: Vec<_> = self.environment().map(|(_, text)| text).collect();
-        let texts = texts.iter().map(|text| &**text);
-        let leads = Leads::look_up(read.views(), self, None, texts);
+        let leads = Leads::look_up(read.views(), self, None, texts.iter().map(|text| &**text));
         let keyring = match self.spec.image {
             Some(_) => read.keyring(self).await?,
             None => None,
@@ -164,11 +167,7 @@ impl Reconciled for ZenServer {
             }
             None => None,
         };
-        let job = migration::job_resource();
-        let migration = match self.spec.image {
-            Some(_) => read.live(&job, &namespace, &self.migration_name()).await?,
-            None => None,
-        };
+        let migration = migration::observe(read, self).await?;
         let pods = match migration::is_recorded(self) {
             true => Vec::new(),
             false => {
@@ -182,6 +181,7 @@ impl Reconciled for ZenServer {
             migration,
             pods,
             values: delivered(read, leads.secrets()).await?,
+            mounts: Mounts::observe(read, self).await?,
             environment,
             leads,
             keyring,
@@ -234,6 +234,7 @@ impl Reconciled for ZenServer {
             values: &seen.values,
             keyring: seen.keyring.as_deref(),
             live: seen.environment.as_ref(),
+            mounts: &seen.mounts,
             now,
         };
         let environment = making.environment();

@@ -19,6 +19,7 @@ mod lost;
 mod main_job;
 mod migration;
 mod odd;
+mod overlay;
 mod parties;
 mod policy;
 mod readable;
