@@ -28,7 +28,7 @@ const KINDS: [(&str, &str); 18] = [
 ];
 
 /// Times, versions, addresses.
-const PASSING: [&str; 27] = [
+const PASSING: [&str; 28] = [
     "uid",
     "resourceVersion",
     "creationTimestamp",
@@ -57,11 +57,13 @@ const PASSING: [&str; 27] = [
     "zenop.dev/owner-uid",
     // Times in it, with as many digits as they have.
     "zenop.dev/generated",
+    // The pods' template once more, with the namespace's name in it.
+    "zenop.dev/revision",
     // As long as age likes.
     "encrypted",
 ];
 /// What is drawn, or made of it.
-const DRAWN: [&str; 24] = [
+const DRAWN: [&str; 25] = [
     "idProof",
     "restoredFrom",
     "zenop.dev/environment",
@@ -86,6 +88,7 @@ const DRAWN: [&str; 24] = [
     "drawn",
     "zenop.dev/fingerprints",
     "zenop.dev/applied",
+    "templateRevision",
 ];
 
 impl Site {
