@@ -5,7 +5,10 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::core::ApiResource;
 use serde_json::{Value, json};
 
-use super::children::{push, with_labels};
+use super::{
+    children::{push, with_labels},
+    overlay,
+};
 use crate::{
     api::{BackupMethod, DatabaseType, VOLUME_PATH, Volume, ZenServer},
     reconcile::plan::{Child, Live},
@@ -44,7 +47,7 @@ pub(super) fn volume(server: &ZenServer, live: Option<Live>) -> Option<Child> {
     let (name, wanted) = wanted(server)?;
     let mut body = with_labels(json!({"spec": {
         "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": wanted.size}},
+        "resources": {"requests": {"storage": overlay::quantity(&wanted.size)}},
     }}));
     if let (Some(class), Some(Value::Object(spec))) =
         (&wanted.storage_class_name, body.get_mut("spec"))

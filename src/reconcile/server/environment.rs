@@ -154,7 +154,11 @@ impl Making<'_> {
             all.push_str(&format!("{kind} {name}:{content}\n"));
         }
         let from_secret = |variable: &str| json!({"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": variable}}});
-        let plain = |(name, value): (&str, &str)| json!({"name": name, "value": value});
+        let plain = |(name, value): (&str, &str)| match value {
+            // The API server drops what is empty: it would be missed at each pass.
+            "" => json!({"name": name}),
+            _ => json!({"name": name, "value": value}),
+        };
         let own = upstream::PLAIN.into_iter().map(plain);
         let said = self.server.environment();
         let said = said.filter(|(name, _)| !values.contains_key(name));

@@ -144,13 +144,16 @@ fn resources(said: &Resources) -> Value {
     json!({"requests": of(&said.requests), "limits": of(&said.limits)})
 }
 
-/// An amount as the API server writes it, so that what it stores is what was asked for.
 fn amount(said: &Amount) -> String {
-    let text = match said {
-        Amount::Number(number) => number.to_string(),
-        Amount::Text(text) => text.clone(),
-    };
-    canonical(&text).unwrap_or(text)
+    match said {
+        Amount::Number(number) => quantity(&number.to_string()),
+        Amount::Text(text) => quantity(text),
+    }
+}
+
+/// An amount as the API server writes it, so that what it stores is what was asked for.
+pub(super) fn quantity(text: &str) -> String {
+    canonical(text).unwrap_or_else(|| text.to_owned())
 }
 
 /// The greatest unit in which the amount is a whole number: 1024 times greater each for `Ki` and above,

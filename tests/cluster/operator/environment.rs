@@ -5,14 +5,19 @@ use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Container, EnvVar, Secret},
 };
-use kube::ResourceExt;
+use kube::{
+    ResourceExt,
+    api::{Patch, PatchParams},
+};
 use serde_json::{Value, json};
 use zenop::api::{ZenSecret, ZenServer, annotation, condition, reason};
 
+use zenop_cluster::fault::Match;
+
 use super::components::{login, vault};
 use crate::support::{
-    Site, entry, garbage_collector, message, ready, says, server, site, stalled, waiting, with,
-    with_zenml,
+    PATIENCE, Site, entry, garbage_collector, message, ready, says, server, site, stalled, waiting,
+    with, with_zenml,
 };
 
 /// A server with a ZenML server behind it that has this environment.
@@ -213,6 +218,41 @@ async fn what_zenop_sets_itself_is_derived_and_made_again() -> Result<()> {
         site.delete::<Secret>("prod-environment").await?;
         let again = stored_secrets(site, Some(&uid)).await?;
         ensure!(again.data == made.data, "other secrets than before");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_the_api_server_writes_otherwise_is_not_written_again() -> Result<()> {
+    site("otherwise", async |site| {
+        let _operator = site.operator().await?;
+        let server = served(json!([{"name": "EMPTY", "value": ""}]));
+        let extra = json!([{"name": "beside", "image": "beside:1"}]);
+        let server = with(server, "spec.podTemplate.extraContainers", extra);
+        let server = with(
+            server,
+            "spec.database",
+            json!({"type": "SQLite", "sqlite": {"size": "1024Mi"}}),
+        );
+        site.apply(&server).await?;
+        let report = json!({"begun": true, "from": null, "to": "0.1"});
+        site.migrates("prod", 0, report).await?;
+        let has = |it: &Deployment| zenml(it).is_some_and(|it| variable(it, "EMPTY").is_some());
+        site.until("prod", "made", has).await?;
+        site.settled().await?;
+
+        let mark = site.proxy.mark();
+        let touched = json!({"metadata": {"annotations": {"touched": "by hand"}}});
+        let api = site.api::<ZenServer>();
+        api.patch("prod", &PatchParams::default(), &Patch::Merge(&touched))
+            .await?;
+        site.proxy
+            .wait_for(mark, &Match::work(), 1, PATIENCE)
+            .await?;
+        site.settled().await?;
+        let writes = site.proxy.since(mark, &Match::writes());
+        ensure!(writes.is_empty(), "{writes:?}");
         Ok(())
     })
     .await
