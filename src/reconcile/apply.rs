@@ -396,12 +396,17 @@ pub fn stays(owner: &Owner, child: &Child) -> bool {
     matches!(decide(owner, child, &body), Decision::Keep)
 }
 
+/// 64 bits of a text's SHA-256, in hex.
+pub fn short_hash(text: &str) -> String {
+    let digest = hex::encode(Sha256::digest(text));
+    digest.get(..16).unwrap_or_default().to_owned()
+}
+
 /// The body with type, name, owner and our labels. The label with the hash of it all makes a
 /// field that we do not set any more a difference.
 fn complete(owner: &Owner, child: &Child) -> Value {
     let mut body = child.body.clone();
-    let digest = hex::encode(Sha256::digest(body.to_string()));
-    let applied = json!({(label::APPLIED): digest.get(..16)});
+    let applied = json!({(label::APPLIED): short_hash(&body.to_string())});
     merge_metadata(&mut body, json!({"labels": our_labels(owner, child)}));
     merge_metadata(&mut body, json!({"labels": applied}));
     merge_metadata(

@@ -36,7 +36,7 @@ use crate::{
 const MOST_BYTES: usize = 120 * 1024;
 
 /// When to look again at what no watch shows.
-const LATER: SignedDuration = SignedDuration::from_secs(30);
+pub(super) const LATER: SignedDuration = SignedDuration::from_secs(30);
 
 /// When to look again for a value that is about to be written.
 const SOON: SignedDuration = SignedDuration::from_secs(2);

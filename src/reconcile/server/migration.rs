@@ -9,7 +9,6 @@ use k8s_openapi::{api::batch::v1::Job, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{ResourceExt, core::ApiResource};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::{
     children::{SCRATCH, of_zenml},
@@ -24,6 +23,7 @@ use crate::{
     },
     reconcile::{
         Reader,
+        apply::short_hash,
         error::CallError,
         plan::{Child, Doomed, Fact, Live, Note, Verdict},
     },
@@ -113,12 +113,7 @@ fn fits(server: &ZenServer, image: &str) -> String {
     let database = &server.spec.database;
     let mysql = database.mysql.as_ref();
     let place = mysql.map(|mysql| (&mysql.host, mysql.port, &mysql.database));
-    short_hash(&json!([image, database.kind, place]))
-}
-
-fn short_hash(value: &Value) -> String {
-    let digest = hex::encode(Sha256::digest(value.to_string()));
-    digest.get(..16).unwrap_or_default().to_owned()
+    short_hash(&json!([image, database.kind, place]).to_string())
 }
 
 /// The Job, as it was when we looked.
@@ -459,14 +454,17 @@ impl Situation<'_> {
     /// What makes another try worth while.
     fn attempt(self, fits: &str) -> String {
         let migration = &self.server.spec.migration;
-        short_hash(&json!([
-            fits,
-            migration.backup,
-            migration.allow_downgrade,
-            migration.timeout,
-            self.environment.print,
-            overlay::of_migration(&self.server.spec.pod_template),
-        ]))
+        short_hash(
+            &json!([
+                fits,
+                migration.backup,
+                migration.allow_downgrade,
+                migration.timeout,
+                self.environment.print,
+                overlay::of_migration(&self.server.spec.pod_template),
+            ])
+            .to_string(),
+        )
     }
 
     fn job(self, image: &str) -> Child {

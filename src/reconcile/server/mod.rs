@@ -21,7 +21,7 @@ mod surroundings;
 
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt, core::ApiResource};
 use zeroize::Zeroizing;
@@ -292,7 +292,7 @@ impl Reconciled for ZenServer {
         let lost = sealing.lost;
         let verdict = lost.unwrap_or_else(|| valid.verdict(&pods, around.lacks.as_deref()));
         // No watch shows others' Secrets.
-        let soon = valid.now.saturating_add(SignedDuration::from_secs(30));
+        let soon = valid.now.saturating_add(environment::LATER);
         let look = valid.withheld.as_ref().and(soon.ok());
         let status = ZenServerStatus {
             sealing: sealing.status,

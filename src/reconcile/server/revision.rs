@@ -6,12 +6,14 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, from_str, from_value, json, to_value};
-use sha2::{Digest, Sha256};
 
 use super::children::Parts;
 use crate::{
     api::{UpdatePolicy, ZenServer, ZenServerSpec, ZenServerStatus, annotation, condition, reason},
-    reconcile::plan::{Child, Fact, Live},
+    reconcile::{
+        apply::short_hash,
+        plan::{Child, Fact, Live},
+    },
 };
 
 /// A template of pods, and what it was made of.
@@ -33,12 +35,12 @@ impl Revision {
         let annotations = deployment?.body.pointer("/metadata/annotations")?;
         let text = annotations.get(annotation::REVISION)?.as_str()?;
         let recorded = server.status.as_ref()?.template_revision.as_deref()?;
-        (hash(text) == recorded).then(|| from_str(text).ok())?
+        (short_hash(text) == recorded).then(|| from_str(text).ok())?
     }
 
     /// What tells it from others.
     pub(super) fn name(&self) -> String {
-        hash(&self.text())
+        short_hash(&self.text())
     }
 
     /// What stands in the annotation.
@@ -164,7 +166,7 @@ fn asked(parts: &Parts<'_>) -> String {
     let said = beyond(said, &unsaid);
     let (environment, image) = (&parts.environment.print, &parts.migration.image);
     let (secret, spreads) = (parts.client_secret(), parts.spreads);
-    hash(&json!([said, environment, image, secret, spreads]).to_string())
+    short_hash(&json!([said, environment, image, secret, spreads]).to_string())
 }
 
 /// What a value says beyond the default.
@@ -179,11 +181,6 @@ fn beyond(said: Value, unsaid: &Value) -> Value {
         (!is_nothing).then_some((name, more))
     });
     Value::Object(more.collect())
-}
-
-fn hash(text: &str) -> String {
-    let digest = hex::encode(Sha256::digest(text));
-    digest.get(..16).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
